@@ -1,0 +1,183 @@
+"""The small protocols between the floors: services call them, providers and store implement them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Protocol
+
+import msgspec
+
+from server.core.access import ApiKey, Workspace
+from server.core.catalog import ModelInfo
+from server.core.events import StreamEvent
+from server.core.messages import ChatRequest
+from server.core.provider_config import ConfigStats, ProviderConfig, SecretField
+from server.core.secret import Secret
+
+
+class ProviderTarget(msgspec.Struct, frozen=True, kw_only=True):
+    """Where and as whom a provider is called. One per call, dropped with it: it holds the credential in clear.
+
+    provider: slug. config_id: the configuration that it was made from, so that connections are kept apart by it.
+    endpoint: base URL, None for the provider's own. secret: API key, or AWS secret key. key: AWS access key id, else
+    None. wire: the protocol to speak where a provider has several (`chat`, `responses`, ...), "" for its default.
+    """
+
+    provider: str
+    config_id: str
+    endpoint: str | None = None
+    secret: Secret | None = None
+    key: Secret | None = None
+    wire: str = ""
+
+
+class CallTimeouts(msgspec.Struct, frozen=True, kw_only=True):
+    """Seconds. connect: until connected. first_token: until the first event of the answer. idle: between two reads,
+    keep-alives included. total: what the caller's own deadline leaves, None for none."""
+
+    connect: float = 10.0
+    first_token: float = 120.0
+    idle: float = 60.0
+    total: float | None = None
+
+
+class ProviderCall(msgspec.Struct, frozen=True, kw_only=True):
+    """One chat call. model: the provider's own name for it. info: its row of the catalogue, None for an unknown model
+    (then every parameter passes). stream: which form of the wire to use; the events are the same."""
+
+    target: ProviderTarget
+    request: ChatRequest
+    model: str
+    info: ModelInfo | None = None
+    stream: bool
+    timeouts: CallTimeouts = CallTimeouts()
+
+
+class ListedModel(msgspec.Struct, frozen=True):
+    """A model as the provider's own list names it. Limits in tokens, None where the list does not say."""
+
+    name: str
+    display_name: str | None = None
+    context_tokens: int | None = None
+    output_tokens: int | None = None
+
+
+class ChatProvider(Protocol):
+    """One provider's adapter over its transport."""
+
+    def chat(self, call: ProviderCall) -> AsyncIterator[Sequence[StreamEvent]]:
+        """The answer's events, in batches as they came off the wire; one batch for a unary call.
+
+        Raises DragomanError (ProviderError mostly) for a call that failed before its first event; once Started was
+        yielded, failures are the Failed event. Closing the iterator closes the provider's connection at once.
+        """
+        ...
+
+    async def list_models(self, target: ProviderTarget, timeouts: CallTimeouts) -> Sequence[ListedModel]:
+        """The provider's models, by its cheapest token-free call. Raises ProviderError."""
+        ...
+
+    async def validate(self, target: ProviderTarget, timeouts: CallTimeouts) -> None:
+        """Return when the provider accepts the credential, by its cheapest call. Raises ProviderError when not."""
+        ...
+
+
+class Providers(Protocol):
+    """All adapters, by slug."""
+
+    def get(self, slug: str) -> ChatProvider:
+        """The adapter; imports it on first use. Raises InvalidRequest for an unknown slug."""
+        ...
+
+    def slugs(self) -> Mapping[str, str]:
+        """Every slug that a configuration can name, with the provider's display name."""
+        ...
+
+
+# --- the store ---------------------------------------------------------------------------------------------------------
+
+
+class Vault(Protocol):
+    """Seals and opens credentials. What is sealed for one workspace, configuration and field opens for no other."""
+
+    async def seal(self, workspace_id: str, config_id: str, field: SecretField, value: Secret) -> bytes:
+        """Cipher bytes that carry their key ids. Makes the workspace's data key on first use."""
+        ...
+
+    def open(self, workspace_id: str, config_id: str, field: SecretField, sealed: bytes) -> Secret:
+        """The clear value; CPU only, no I/O. Raises InternalError where the bytes do not belong there or were changed."""
+        ...
+
+
+class ConfigStore(Protocol):
+    """Provider configurations in the database. Every write moves the revision and is durable when it returns.
+
+    All raise Unavailable when the database cannot be reached.
+    """
+
+    async def create(self, config: ProviderConfig) -> ProviderConfig:
+        """Raises AlreadyExists when the name is taken in the workspace (decided by the database), LimitExceeded when the
+        workspace has its most."""
+        ...
+
+    async def get(self, config_id: str) -> ProviderConfig | None: ...
+
+    async def list(
+        self, workspace_id: str, *, available_only: bool = False, limit: int | None = None, after: str | None = None
+    ) -> Sequence[ProviderConfig]:
+        """Newest first. available_only: active ones whose last validation held. after: the id that a page ended with."""
+        ...
+
+    async def update(self, config: ProviderConfig, *, expected_etag: str) -> ProviderConfig:
+        """Store `config` with a new etag. Raises NotFound; Conflict when the stored etag is another; AlreadyExists."""
+        ...
+
+    async def delete(self, config_id: str) -> None:
+        """Raises NotFound."""
+        ...
+
+    async def record_validation(self, config_id: str, *, valid: bool, message: str) -> None:
+        """Note when and how a validation ended; changes nothing else, the etag neither. Raises NotFound."""
+        ...
+
+
+class AccessStore(Protocol):
+    """Workspaces and callers' keys in the database. All raise Unavailable when it cannot be reached."""
+
+    async def create_workspace(self, workspace: Workspace) -> Workspace: ...
+
+    async def list_workspaces(self) -> Sequence[Workspace]: ...
+
+    async def create_key(self, key: ApiKey) -> ApiKey: ...
+
+    async def list_keys(self, workspace_id: str | None = None) -> Sequence[ApiKey]: ...
+
+    async def revoke_key(self, key_id: str) -> ApiKey:
+        """Raises NotFound."""
+        ...
+
+    async def set_default_model(self, workspace_id: str, model: str | None) -> Workspace:
+        """Raises NotFound."""
+        ...
+
+    async def set_enabled_models(self, workspace_id: str, models: Sequence[str]) -> Workspace:
+        """Raises NotFound."""
+        ...
+
+
+class StatsStore(Protocol):
+    """Counters per configuration."""
+
+    async def add(self, deltas: Sequence[ConfigStats]) -> None:
+        """Add to the stored counts, in one transaction."""
+        ...
+
+    async def read(self, workspace_id: str, config_id: str | None = None) -> Sequence[ConfigStats]:
+        """One per configuration, zeros for one without traffic."""
+        ...
+
+
+class KeyHasher(Protocol):
+    """The keyed hash that callers' keys are stored and found by."""
+
+    def digest(self, key: str) -> bytes: ...

@@ -1,0 +1,62 @@
+"""A provider configuration: which provider, where, and with which sealed credential."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Literal
+
+import msgspec
+
+AiType = Literal["OPENAI", "GOOGLE", "ANTHROPIC", "AWS", "OTHER"]
+
+DEFAULT_PROVIDER: dict[str, str] = {
+    "OPENAI": "openai",
+    "GOOGLE": "gemini",
+    "ANTHROPIC": "anthropic",
+    "AWS": "bedrock",
+    "OTHER": "custom",
+}
+"""The provider slug that an aiType means when none is given."""
+
+SecretField = Literal["key", "secret"]
+
+
+class ProviderConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """A configuration as stored, credentials sealed.
+
+    sealed_key, sealed_secret: cipher bytes that only the vault opens, None where not given. key_mask, secret_mask: what
+    may be shown of them. etag: changes with every update. validated_at: when the last validation ended, valid: how;
+    validation_message: what it said. last_error_at and so on belong to statistics, not here.
+    """
+
+    id: str
+    org_id: str
+    workspace_id: str
+    user_id: str
+    name: str
+    ai_type: AiType
+    provider: str
+    endpoint: str | None
+    sealed_key: bytes | None
+    sealed_secret: bytes | None
+    key_mask: str | None
+    secret_mask: str | None
+    active: bool
+    etag: str
+    created_at: datetime
+    updated_at: datetime
+    validated_at: datetime | None = None
+    valid: bool | None = None
+    validation_message: str = ""
+
+
+class ConfigStats(msgspec.Struct, frozen=True, kw_only=True):
+    """Exact counts of a configuration's real traffic since it was made."""
+
+    config_id: str
+    calls: int = 0
+    errors: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cached_tokens: int = 0
+    reasoning_tokens: int = 0

@@ -1,0 +1,206 @@
+"""The stream's grammar as a table, and the two things built on it: Guard, which enforces it, and fold, which sums it up.
+
+    started (block_start block_delta* block_end)* (completed | failed)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from enum import Enum, auto
+
+import msgspec
+
+from server.core.errors import InternalError, StreamTruncated
+from server.core.events import (
+    BlockDelta,
+    BlockEnd,
+    BlockKind,
+    BlockStart,
+    Completed,
+    Failed,
+    Started,
+    StreamEvent,
+    Terminal,
+    Usage,
+    Warning,
+)
+from server.core.messages import Message, Part, Reasoning, ServerTool, Text, ToolCall
+
+
+class State(Enum):
+    """Where a stream stands."""
+
+    IDLE = auto()
+    BETWEEN = auto()
+    """Started, and no block is open."""
+    IN_BLOCK = auto()
+    ENDED = auto()
+
+
+TRANSITIONS: dict[tuple[State, type], State] = {
+    (State.IDLE, Started): State.BETWEEN,
+    (State.IDLE, Failed): State.ENDED,
+    (State.BETWEEN, BlockStart): State.IN_BLOCK,
+    (State.BETWEEN, Completed): State.ENDED,
+    (State.BETWEEN, Failed): State.ENDED,
+    (State.IN_BLOCK, BlockDelta): State.IN_BLOCK,
+    (State.IN_BLOCK, BlockEnd): State.BETWEEN,
+    (State.IN_BLOCK, Failed): State.ENDED,
+}
+"""All that is legal. Failed ends a stream from anywhere: a block that it cuts stays without its end, and before Started
+it is an error that came instead of an answer. Completed does so only between blocks: an answer is whole or it failed."""
+
+
+class Guard:
+    """Lets a legal stream through, and ends an illegal one with exactly one Failed.
+
+    Feed it what an adapter yields. After the terminal event it swallows whatever still comes. A stream that breaks the
+    grammar is the adapter's defect, so it fails as InternalError; one that ends early is StreamTruncated.
+    """
+
+    __slots__ = ("_index", "_state")
+
+    def __init__(self) -> None:
+        self._state = State.IDLE
+        self._index = -1
+
+    @property
+    def ended(self) -> bool:
+        """Whether the terminal event has passed."""
+        return self._state is State.ENDED
+
+    @property
+    def started(self) -> bool:
+        """Whether Started has passed, so that a caller has seen a part of the answer."""
+        return self._state is not State.IDLE
+
+    def feed(self, events: Iterable[StreamEvent]) -> list[StreamEvent]:
+        """What of `events` may pass, in order."""
+        passed: list[StreamEvent] = []
+        for event in events:
+            if self._state is State.ENDED:
+                break
+            following = TRANSITIONS.get((self._state, type(event)))
+            if following is None or not self._numbered(event):
+                self._state = State.ENDED
+                passed.append(Failed(InternalError("The provider adapter broke the order of stream events.")))
+                break
+            self._state = following
+            passed.append(event)
+        return passed
+
+    def end(self) -> list[StreamEvent]:
+        """Call once when the source is exhausted: the Failed that is missing if no terminal event came, else nothing."""
+        if self._state is State.ENDED:
+            return []
+        self._state = State.ENDED
+        return [Failed(StreamTruncated("The stream ended before the provider had completed the answer."))]
+
+    def _numbered(self, event: StreamEvent) -> bool:
+        """Whether the block number is the next one (start) or the open one (delta, end)."""
+        kind = type(event)
+        if kind is BlockDelta or kind is BlockEnd:
+            return event.index == self._index  # type: ignore[union-attr]
+        if kind is BlockStart:
+            self._index += 1
+            return event.index == self._index  # type: ignore[union-attr]
+        return True
+
+
+class ChatResponse(msgspec.Struct, frozen=True, kw_only=True):
+    """A whole answer: what the events of a completed stream add up to.
+
+    text and reasoning: all visible blocks joined with no separator. message: the same answer as a turn of a history,
+    parts in order with their opaque data, ready to be sent back.
+    """
+
+    provider: str
+    model: str
+    id: str
+    request_id: str
+    message: Message
+    text: str
+    reasoning: str
+    tool_calls: tuple[ToolCall, ...]
+    finish_reason: str
+    raw_finish_reason: str
+    usage: Usage
+    warnings: tuple[Warning, ...] = ()
+    provider_metadata: str = ""
+    refusal: str = ""
+
+
+class Folder:
+    """Adds events up. Feed it guarded events; `result` raises the stream's error, or gives the answer."""
+
+    def __init__(self) -> None:
+        self._started: Started | None = None
+        self._open: BlockStart | None = None
+        self._pieces: list[str] = []
+        self._parts: list[Part] = []
+        self._terminal: Terminal | None = None
+
+    def feed(self, events: Iterable[StreamEvent]) -> None:
+        for event in events:
+            match event:
+                case BlockDelta():
+                    self._pieces.append(event.text)
+                case BlockStart():
+                    self._open, self._pieces = event, []
+                case BlockEnd():
+                    self._close(event)
+                case Started():
+                    self._started = event
+                case Completed() | Failed():
+                    self._terminal = event
+
+    def _close(self, end: BlockEnd) -> None:
+        start, text = self._open, "".join(self._pieces)
+        self._open = None
+        if start is not None:
+            self._parts.append(_part(start, text, end))
+
+    def result(self) -> ChatResponse:
+        """The answer. Raises the error of a failed stream, StreamTruncated for one without a terminal event."""
+        end, started = self._terminal, self._started
+        if isinstance(end, Failed):
+            raise end.error
+        if end is None or started is None:
+            raise StreamTruncated("The stream ended before the provider had completed the answer.")
+        parts = tuple(self._parts)
+        return ChatResponse(
+            provider=started.provider,
+            model=end.model or started.model,
+            id=started.id,
+            request_id=started.request_id,
+            message=Message("assistant", parts),
+            text="".join(p.text for p in parts if isinstance(p, Text)),
+            reasoning="".join(p.text for p in parts if isinstance(p, Reasoning)),
+            tool_calls=tuple(p for p in parts if isinstance(p, ToolCall)),
+            finish_reason=end.finish_reason,
+            raw_finish_reason=end.raw_finish_reason,
+            usage=end.usage,
+            warnings=started.warnings + end.warnings,
+            provider_metadata=end.provider_metadata,
+            refusal=end.refusal,
+        )
+
+
+def fold(events: Iterable[StreamEvent]) -> ChatResponse:
+    """A whole answer from all its events. Raises as `Folder.result` does."""
+    folder = Folder()
+    folder.feed(events)
+    return folder.result()
+
+
+def _part(start: BlockStart, text: str, end: BlockEnd) -> Part:
+    kind: BlockKind = start.kind
+    match kind:
+        case "text":
+            return Text(text, end.citations, end.opaque, end.logprobs)
+        case "reasoning":
+            return Reasoning(text, opaque=end.opaque)
+        case "tool_call":
+            return ToolCall(start.id, start.name, text or "{}", opaque=end.opaque)
+        case "server_tool":
+            return ServerTool(start.type, start.id, start.name, text, end.output, opaque=end.opaque)
