@@ -2,12 +2,15 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-SOURCES := server tests tools
+CODE := $(wildcard server tests tools bench)
+
+# Tests run in this many processes (0: in one, which a debugger needs); PYTEST_ARGS adds options or picks tests.
 PYTEST_WORKERS ?= 2
 PYTEST_ARGS ?=
+PYTEST := $(BIN)/python -m pytest -n $(PYTEST_WORKERS) --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help venv lock run test
+.PHONY: help venv lock gen gen-check format lint types floors protos check test-unit test-e2e test run wheel clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*##  *\(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
@@ -15,6 +18,7 @@ help:  ## list the targets
 venv:  ## make or refresh .venv from the hash-pinned lock
 	@$(PYTHON) tools/venv.py --venv $(VENV) --lock requirements/dev.lock
 
+# dev.lock is everything, server.lock what the image runs, build.lock what builds the wheel; the latter two follow the first.
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	--custom-compile-command "make lock"
 lock: venv  ## pin what pyproject.toml asks for (LOCK_ARGS=--upgrade: the newest)
@@ -23,8 +27,48 @@ lock: venv  ## pin what pyproject.toml asks for (LOCK_ARGS=--upgrade: the newest
 	$(LOCK) --group build -c requirements/dev.lock -o requirements/build.lock
 	@$(PYTHON) tools/venv.py --venv $(VENV) --lock requirements/dev.lock
 
+gen: venv  ## write gen/ from protos/
+	@$(BIN)/python tools/gen.py
+
+gen-check: venv  ## fail where gen/ is not what protos/ says
+	@$(BIN)/python tools/gen.py --check
+
+format: venv  ## rewrite code and protos in their one format
+	@$(BIN)/ruff check --fix --exit-zero --quiet .
+	@$(BIN)/ruff format .
+	@$(BIN)/python tools/protos.py --format
+
+lint: venv  ## ruff: rules and format
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+
+types: venv  ## mypy, strict
+	@$(BIN)/mypy $(CODE)
+
+floors: venv  ## import-linter: who may import whom
+	@$(BIN)/lint-imports --no-logo
+
+protos: venv  ## buf: lint, format, no breaking change
+	@$(BIN)/python tools/protos.py
+
+check: lint types floors protos gen-check  ## all of these checks
+
+test-unit: venv  ## the tests that need no Envoy
+	$(PYTEST) -m "not e2e" $(PYTEST_ARGS)
+
+test-e2e: venv  ## through the real Envoy, server and provider
+	$(PYTEST) -m e2e $(PYTEST_ARGS)
+
+test: venv  ## the whole suite
+	$(PYTEST) $(PYTEST_ARGS)
+
 run: venv  ## start everything: server, Envoy, demo provider
 	@exec $(BIN)/python -m server dev
 
-test: venv  ## the whole suite
-	$(BIN)/python -m pytest -n $(PYTEST_WORKERS) $(PYTEST_ARGS)
+# The Dockerfile builds it by the same command.
+wheel: venv  ## build dist/*.whl
+	$(BIN)/python -m hatchling build -t wheel -d dist
+
+clean:  ## remove what the other targets made, data under .dragoman/ excepted
+	rm -rf $(VENV) build dist tools/buf/node_modules .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,8 +1,8 @@
 """Make or refresh the virtual environment from a hash-pinned lock. Standard library only: it runs before all else.
 
 The packages are installed by ``uv``, itself taken from the lock by pip and checked against its hashes: a few seconds
-instead of the minute that pip needs. pip's own settings (index, proxy, certificates) are handed on to uv; where uv cannot
-be had or fails, pip installs the same lock. A stamp holds a digest of all inputs, so a second run does nothing.
+instead of the minute that pip needs. pip's own settings (index, proxy, certificates) are handed on to uv; where uv
+cannot be had or fails, pip installs the same lock. A stamp holds a digest of all inputs: a second run does nothing.
 """
 
 from __future__ import annotations
@@ -104,12 +104,13 @@ def wanted_stamp(lock: Path, project: Path) -> str:
 
 def run(command: list[str], environ: Mapping[str, str] | None = None) -> bool:
     """Run a command with its output passed through; whether it succeeded."""
-    return subprocess.run(command, env=environ, check=False).returncode == 0  # noqa: S603
+    return subprocess.run(command, env=environ, check=False).returncode == 0
 
 
 def has_pip() -> bool:
+    """Whether this interpreter brings pip."""
     probe = [sys.executable, "-m", "pip", "--version"]
-    return subprocess.run(probe, capture_output=True, check=False).returncode == 0  # noqa: S603
+    return subprocess.run(probe, capture_output=True, check=False).returncode == 0
 
 
 def make_empty(venv: Path) -> None:
@@ -134,7 +135,7 @@ def pip_command(venv: Path) -> list[str]:
 
 def install_with_uv(pip: list[str], venv: Path, lock: Path) -> bool:
     """Bootstrap uv from the lock, then let it install the rest and the project; False where any of it fails."""
-    listing = subprocess.run([*pip, "config", "list"], capture_output=True, text=True, check=False)  # noqa: S603
+    listing = subprocess.run([*pip, "config", "list"], capture_output=True, text=True, check=False)
     environ = uv_environment(pip_settings(listing.stdout), os.environ)
     with tempfile.TemporaryDirectory() as folder:
         entry = Path(folder) / "uv.txt"
@@ -180,6 +181,7 @@ def ensure(venv: Path, lock: Path) -> None:
 
 
 def main() -> int:
+    """Run the command line; the exit status."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--venv", type=Path, default=ROOT / ".venv")
     parser.add_argument("--lock", type=Path, default=ROOT / "requirements" / "dev.lock")
