@@ -1,0 +1,115 @@
+"""What of a request may go to a model: parameters it does not take are left out with a warning, and the caller's
+provider_options are merged into the body last."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import msgspec
+
+from server.core.catalog import ModelInfo
+from server.core.errors import InvalidRequest
+from server.core.events import Warning
+from server.core.messages import ChatRequest, Thinking
+
+JsonObject = dict[str, Any]
+
+_DEFAULTS: Final = {
+    field.name: field.default for field in msgspec.structs.fields(ChatRequest) if field.default is not msgspec.NODEFAULT
+}
+_NOT_PARAMETERS: Final = frozenset(
+    {"messages", "model", "provider", "provider_name", "legacy", "system", "provider_options"}
+)
+
+
+def stripped(parameter: str, why: str) -> Warning:
+    """The warning for a parameter that was left out."""
+    return Warning(code="parameter_stripped", parameter=parameter, message=f"{parameter} was left out: {why}.")
+
+
+def approximated(parameter: str, how: str) -> Warning:
+    """The warning for a parameter that went out as something near to it."""
+    return Warning(code="parameter_approximated", parameter=parameter, message=f"{parameter}: {how}.")
+
+
+def thinks(thinking: Thinking | None, info: ModelInfo | None) -> bool:
+    """Whether the model will think on this call, as far as is known: asked to, or by itself and not told not to."""
+    traits = info.thinking if info is not None else None
+    if thinking is None:
+        return traits is not None and traits.default_on
+    off = thinking.type == "disabled" or thinking.effort == "none"
+    if off:
+        return traits is not None and traits.default_on and not traits.can_disable
+    return info is None or traits is not None
+
+
+def applicable(
+    request: ChatRequest, info: ModelInfo | None, unsupported: Mapping[str, str] | None = None
+) -> tuple[ChatRequest, list[Warning]]:
+    """The request without what its model or wire does not take, and a warning for each parameter that was left out.
+
+    info: the model's row; None (unknown model) takes everything that the wire can say. unsupported: the wire's own
+    part, request field -> reason, e.g. `{"seed": "the Messages API has no seed"}`.
+    """
+    reasons: dict[str, str] = {}
+    if info is not None:
+        reasons |= dict.fromkeys(info.rejects, f"{info.model} does not take it")
+        if info.thinking is None and request.thinking is not None and request.thinking.type != "disabled":
+            reasons.setdefault("thinking", f"{info.model} does not think")
+        if thinks(request.thinking, info):
+            for name in info.rejects_while_thinking:
+                reasons.setdefault(name, f"{info.model} does not take it while it thinks")
+    for name, why in (unsupported or {}).items():
+        reasons.setdefault(name, why)
+    changes: dict[str, Any] = {}
+    warnings: list[Warning] = []
+    for name, why in reasons.items():
+        if name in _NOT_PARAMETERS or name not in _DEFAULTS or getattr(request, name) == _DEFAULTS[name]:
+            continue
+        changes[name] = _DEFAULTS[name]
+        warnings.append(stripped(name, why))
+    return (msgspec.structs.replace(request, **changes) if changes else request), warnings
+
+
+def raw_object(text: str, field: str) -> msgspec.Raw:
+    """JSON text of an object, to go into a body byte for byte. Raises InvalidRequest naming `field` for other text."""
+    try:
+        whole = isinstance(msgspec.json.decode(text), dict)
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        whole = False
+    if not whole:
+        raise InvalidRequest.field(field, "must be the JSON text of an object")
+    return msgspec.Raw(text.encode())
+
+
+def merge_options(body: JsonObject, options: str, reserved: Sequence[str] = ()) -> None:
+    """Merge provider_options into the finished body, in place.
+
+    As JSON Merge Patch does (RFC 7396): objects merge key by key, anything else replaces, null removes the key.
+    reserved: top-level keys that are not the caller's to set here, besides `model` and `stream`, because the gateway
+    itself depends on them. Raises InvalidRequest for one of these, and for options that are no JSON object.
+    """
+    if not options:
+        return
+    patch = msgspec.json.decode(raw_object(options, "provider_options"))
+    for key in ("model", "stream", *reserved):
+        if key in patch:
+            raise InvalidRequest.field(f"provider_options.{key}", "is set by the gateway and cannot be given here")
+    _merge(body, patch)
+
+
+def _merge(target: JsonObject, patch: Mapping[str, Any]) -> None:
+    for key, value in patch.items():
+        if value is None:
+            target.pop(key, None)
+            continue
+        if not isinstance(value, dict):
+            target[key] = value
+            continue
+        current = target.get(key)
+        if isinstance(current, msgspec.Raw):
+            current = msgspec.json.decode(current)
+        merged: JsonObject = dict(current) if isinstance(current, dict) else {}
+        _merge(merged, value)
+        target[key] = merged

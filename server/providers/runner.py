@@ -1,0 +1,200 @@
+"""One call, from request to events: the I/O of every adapter, written once."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import aclosing
+from typing import Final
+
+import msgspec
+
+from server.core.errors import DragomanError, ProviderError, ProviderProtocolError
+from server.core.events import Completed, Failed, Started, StreamEvent
+from server.core.ports import CallTimeouts, ListedModel, ProviderCall, ProviderTarget
+from server.providers.errors import request_id, scrub
+from server.providers.http import HttpResponse, Transport
+from server.providers.parsing import merge_deltas
+from server.providers.wire import Exchange, StreamParser, Wire
+
+WHOLE_ANSWER_PATIENCE: Final = 5.0
+"""A whole answer takes longer than the first token of a streamed one: its first byte may take this many times the
+first_token timeout (ten minutes by default, as in the official SDKs)."""
+
+MAX_BODY_BYTES: Final = 64 * 1024 * 1024
+"""Largest answer that is read whole: room for images in base64."""
+
+MAX_ERROR_BYTES: Final = 256 * 1024
+
+MAX_PAGES: Final = 50
+"""Pages of a list of models, against a provider whose pages never end."""
+
+_REST_SECONDS: Final = 0.25
+
+
+class HttpChatProvider:
+    """core's ChatProvider, over a transport and a wire.
+
+    Iterate `chat` to its end, past the terminal event: that is what lets the connection be used again. Closing the
+    iterator earlier closes the connection at once.
+    """
+
+    def __init__(self, transport: Transport, wire: Wire) -> None:
+        self._transport = transport
+        self._wire = wire
+
+    async def chat(self, call: ProviderCall) -> AsyncIterator[Sequence[StreamEvent]]:
+        """As the port says. One batch for each read of the connection, adjacent deltas of a block joined."""
+        built = self._wire.build_request(call)
+        timeouts = call.timeouts if call.stream else _patient(call.timeouts)
+        started = False
+        try:
+            async with self._transport.send(built.http, timeouts) as response:
+                if not _ok(response.status):
+                    raise await self._refusal(call.target, response)
+                exchange = Exchange(call, response.status, response.headers, built.warnings)
+                if not call.stream:
+                    yield _scrubbed(self._wire.parse_response(exchange, await response.read(MAX_BODY_BYTES)), exchange)
+                    return
+                async with aclosing(self._stream(exchange, response)) as batches:
+                    async for batch in batches:
+                        if not started and type(batch[0]) is Failed:
+                            raise batch[0].error
+                        started = True
+                        yield batch
+        except DragomanError as error:
+            if isinstance(error, ProviderError):
+                scrub(error, call.target)
+            if not started:
+                raise
+            yield [Failed(error)]
+
+    async def _stream(self, exchange: Exchange, response: HttpResponse) -> AsyncGenerator[Sequence[StreamEvent]]:
+        """The batches of a 2xx to a streaming request, which may turn out to be one JSON document all the same."""
+        chunks = response.chunks()
+        chunk = await _first(chunks)
+        if _is_document(chunk):
+            yield _scrubbed(self._wire.parse_response(exchange, await _rest(chunk, chunks)), exchange)
+            return
+        parser = self._wire.stream_parser(exchange)
+        has_content = False
+        cut: ProviderError | None = None
+        try:
+            while chunk:
+                events = parser.feed(chunk)
+                if not has_content and any(type(event) is not Started for event in events):
+                    has_content = True
+                    response.mark_first_token()
+                if events:
+                    yield _scrubbed(merge_deltas(events), exchange)
+                if parser.finished:
+                    await response.discard_rest(_REST_SECONDS)
+                    return
+                chunk = await anext(chunks, b"")
+        except ProviderError as error:
+            cut = error
+        yield _scrubbed(_last_words(parser, cut), exchange)
+
+    async def list_models(self, target: ProviderTarget, timeouts: CallTimeouts) -> Sequence[ListedModel]:
+        """As the port says; follows pages to their end."""
+        models: list[ListedModel] = []
+        page: str | None = None
+        try:
+            for _ in range(MAX_PAGES):
+                request = self._wire.build_list_models(target, page)
+                async with self._transport.send(request, timeouts) as response:
+                    if not _ok(response.status):
+                        raise await self._refusal(target, response)
+                    found = self._wire.parse_models(await response.read(MAX_BODY_BYTES), page)
+                models.extend(found.models)
+                page = found.next_page
+                if page is None:
+                    return models
+        except ProviderError as error:
+            scrub(error, target)
+            raise
+        raise ProviderProtocolError("The provider's list of models does not end.", provider=target.provider)
+
+    async def validate(self, target: ProviderTarget, timeouts: CallTimeouts) -> None:
+        """As the port says."""
+        try:
+            async with self._transport.send(self._wire.build_validate(target), timeouts) as response:
+                if not _ok(response.status):
+                    body = await _bounded(response)
+                    raise self._wire.map_validation_error(target, response.status, response.headers, body)
+        except ProviderError as error:
+            scrub(error, target)
+            raise
+
+    async def _refusal(self, target: ProviderTarget, response: HttpResponse) -> ProviderError:
+        body = await _bounded(response)
+        return self._wire.map_error(target, response.status, response.headers, body)
+
+
+def _ok(status: int) -> bool:
+    return 200 <= status < 300
+
+
+def _patient(timeouts: CallTimeouts) -> CallTimeouts:
+    return msgspec.structs.replace(timeouts, first_token=timeouts.first_token * WHOLE_ANSWER_PATIENCE)
+
+
+async def _bounded(response: HttpResponse) -> bytes:
+    """An error's body as far as it can be had: the status alone says enough if it cannot."""
+    body = b""
+    try:
+        async for chunk in response.chunks():
+            body += chunk
+            if len(body) >= MAX_ERROR_BYTES:
+                break
+    except ProviderError:
+        pass
+    return body[:MAX_ERROR_BYTES]
+
+
+async def _first(chunks: AsyncIterator[bytes]) -> bytes:
+    """Everything up to the first byte that says something: blank lines keep a connection alive."""
+    held = b""
+    async for chunk in chunks:
+        held += chunk
+        if not held.isspace() or len(held) > MAX_ERROR_BYTES:
+            break
+    return held
+
+
+def _is_document(head: bytes) -> bool:
+    """Whether a body is no stream of any kind: JSON (an error, or an answer from a server that does not stream), or a
+    proxy's page. No SSE field begins like that, and no binary frame can."""
+    return head.lstrip(b" \t\r\n\xef\xbb\xbf")[:1] in (b"{", b"[", b"<")
+
+
+async def _rest(held: bytes, chunks: AsyncIterator[bytes]) -> bytes:
+    """A whole body of which the beginning was read as a stream. Raises ProviderProtocolError beyond the limit."""
+    pieces, size = [held], len(held)
+    async for chunk in chunks:
+        size += len(chunk)
+        if size > MAX_BODY_BYTES:
+            raise ProviderProtocolError(f"The provider sent an answer of more than {MAX_BODY_BYTES} bytes.")
+        pieces.append(chunk)
+    return b"".join(pieces)
+
+
+def _last_words(parser: StreamParser, cut: ProviderError | None) -> list[StreamEvent]:
+    """The end of a stream whose body has ended. cut: how the connection broke, None where it ended in order.
+
+    An answer that the provider had already called whole stays whole, however the connection ended after that.
+    """
+    events = parser.end()
+    if cut is None or not events or type(events[-1]) is Completed:
+        return merge_deltas(events)
+    usage = events[-1].usage if type(events[-1]) is Failed else None
+    kept = events[:-1] if usage is not None else events
+    return [*merge_deltas(kept), Failed(cut) if usage is None else Failed(cut, usage)]
+
+
+def _scrubbed(events: Sequence[StreamEvent], exchange: Exchange) -> Sequence[StreamEvent]:
+    """The same events; the error of a Failed is made fit to leave."""
+    if events:
+        last = events[-1]
+        if type(last) is Failed and isinstance(last.error, ProviderError):
+            scrub(last.error, exchange.call.target, request_id=request_id(exchange.headers))
+    return events

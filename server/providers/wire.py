@@ -1,0 +1,148 @@
+"""The frame that all adapters share: what a wire is, and what it is given.
+
+An adapter is pure. It turns a call into an HTTP request and bytes into events; `runner.py` does the I/O once for all of
+them. Each wire's module has the same roles under the same names:
+
+    build_request      ProviderCall -> BuiltRequest
+    parse_response     the body of a whole answer -> the same events that a stream would have
+    stream_parser      a StreamParser for an answer that arrives in pieces
+    map_finish_reason  the provider's word -> the neutral one
+    map_usage          the provider's counts -> Usage
+    map_error          a refusal -> ProviderError
+    build_list_models, parse_models, build_validate
+
+Beside it: `errors.py` (status, type and code to error), `parsing.py` (decoding, and the base of stream parsers),
+`blocks.py` (one block after the other), `params.py` (what a model does not take; provider_options).
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+import msgspec
+
+from server.core.errors import ProviderError
+from server.core.events import Started, StreamEvent, Warning
+from server.core.ports import ListedModel, ProviderCall, ProviderTarget
+from server.providers.errors import rate_limit, request_id
+from server.providers.http import HttpRequest
+
+Clock = Callable[[], float]
+"""Seconds since the epoch."""
+
+IdSource = Callable[[], str]
+"""A new id for a tool call of which the provider gives none."""
+
+
+def random_call_id() -> str:
+    """An id as OpenAI forms them, unique without coordination."""
+    return f"call_{uuid.uuid4().hex[:24]}"
+
+
+class BuiltRequest(msgspec.Struct, frozen=True):
+    """What goes out, and what of the call was changed for it."""
+
+    http: HttpRequest
+    warnings: tuple[Warning, ...] = ()
+
+
+class Exchange(msgspec.Struct, frozen=True):
+    """One call and the head of its response. headers: lower-case names. warnings: of the request that was built."""
+
+    call: ProviderCall
+    status: int
+    headers: Mapping[str, str]
+    warnings: tuple[Warning, ...] = ()
+
+    def started(self, *, id: str | None, model: str | None) -> Started:
+        """The Started event: the model that the provider names, else the one that was asked for."""
+        return Started(
+            provider=self.call.target.provider,
+            model=model or self.call.model,
+            id=id or "",
+            request_id=request_id(self.headers),
+            warnings=self.warnings,
+        )
+
+    def provider_metadata(self, extra: Mapping[str, object]) -> str:
+        """JSON text of `extra`, with `rate_limit` from the headers; "" when there is nothing. Values: JSON, or Raw."""
+        found = {key: value for key, value in extra.items() if value is not None}
+        if limits := rate_limit(self.headers):
+            found["rate_limit"] = limits
+        return msgspec.json.encode(found).decode() if found else ""
+
+
+class ModelPage(msgspec.Struct, frozen=True):
+    """A page of a provider's list. next_page: what `build_list_models` takes for the next one, None after the last."""
+
+    models: tuple[ListedModel, ...]
+    next_page: str | None = None
+
+
+class StreamParser(Protocol):
+    """Bytes to events, for one answer. Pure: it never raises for what a provider sent, it fails in the stream."""
+
+    @property
+    def finished(self) -> bool:
+        """Whether the terminal event is out; what comes after it is of no interest."""
+        ...
+
+    def feed(self, data: bytes) -> list[StreamEvent]:
+        """The events that these bytes complete; none after the terminal one."""
+        ...
+
+    def end(self) -> list[StreamEvent]:
+        """The body has ended: what was held back, and the terminal event if it is not out yet. Failed(StreamTruncated)
+        unless the provider had said that the answer is whole: a finish is never made up."""
+        ...
+
+
+class Wire(ABC):
+    """One protocol. Holds no state of a call, so one instance serves all.
+
+    clock: for signatures and for retry hints given as a date. new_id: for tool calls without an id.
+    """
+
+    def __init__(self, *, clock: Clock = time.time, new_id: IdSource = random_call_id) -> None:
+        self._clock = clock
+        self._new_id = new_id
+
+    @abstractmethod
+    def build_request(self, call: ProviderCall) -> BuiltRequest:
+        """The whole request, credential included. Raises InvalidRequest for what this wire cannot say, NotConfigured
+        for a target that lacks something."""
+
+    @abstractmethod
+    def parse_response(self, exchange: Exchange, body: bytes) -> list[StreamEvent]:
+        """A whole answer (2xx): Started, blocks, Completed. Raises ProviderError for an error that came with a 2xx,
+        and ProviderProtocolError for what is no answer."""
+
+    @abstractmethod
+    def stream_parser(self, exchange: Exchange) -> StreamParser:
+        """A new parser for the body of a 2xx."""
+
+    @abstractmethod
+    def map_error(self, target: ProviderTarget, status: int, headers: Mapping[str, str], body: bytes) -> ProviderError:
+        """The error of a response that is no 2xx. Takes any body: JSON, a proxy's HTML, nothing."""
+
+    @abstractmethod
+    def build_list_models(self, target: ProviderTarget, page: str | None = None) -> HttpRequest:
+        """The request for the provider's models; page: what `ModelPage.next_page` said."""
+
+    @abstractmethod
+    def parse_models(self, body: bytes, page: str | None = None) -> ModelPage:
+        """The list. page: the one that was asked for. Raises ProviderProtocolError."""
+
+    def build_validate(self, target: ProviderTarget) -> HttpRequest:
+        """The cheapest request that only a good credential passes. By default the list of models."""
+        return self.build_list_models(target)
+
+    def map_validation_error(
+        self, target: ProviderTarget, status: int, headers: Mapping[str, str], body: bytes
+    ) -> ProviderError:
+        """The error of a validation; for providers that answer a bad key with a status that means something else."""
+        return self.map_error(target, status, headers, body)
