@@ -59,7 +59,8 @@ class Fault(StrEnum):
 
 
 class Violation(msgspec.Struct, frozen=True):
-    """One field that breaks the contract: its path (proto names, e.g. `messages[0].role`), what is allowed, what came."""
+    """One field that breaks the contract: its path (proto names, e.g. `messages[0].role`), what is allowed, what
+    came."""
 
     field: str
     description: str

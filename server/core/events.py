@@ -47,7 +47,8 @@ class Warning(msgspec.Struct, frozen=True):
 
 
 class Started(msgspec.Struct, frozen=True, gc=False):
-    """The provider accepted the request. model: as it names the model that serves. id: of the response, at the provider.
+    """The provider accepted the request. model: as it names the model that serves. id: of the response, at the
+    provider.
 
     warnings: what of the request was changed on the way to it.
     """
@@ -70,15 +71,17 @@ class BlockStart(msgspec.Struct, frozen=True, gc=False):
 
 
 class BlockDelta(msgspec.Struct, frozen=True, gc=False):
-    """More of the open block: text, reasoning text, a piece of the tool's arguments (JSON text), by the block's kind."""
+    """More of the open block: text, reasoning text, a piece of the tool's arguments (JSON text), by the block's
+    kind."""
 
     index: int
     text: str
 
 
 class BlockEnd(msgspec.Struct, frozen=True, gc=False):
-    """The block is complete. citations: for text. output: the result (JSON text) of a server_tool. opaque: goes back with
-    the block's part in the next request to the same provider. logprobs: JSON text, for text, as the provider gives it."""
+    """The block is complete. citations: for text. output: the result (JSON text) of a server_tool. opaque: goes back
+    with the block's part in the next request to the same provider. logprobs: JSON text, for text, as the provider gives
+    it."""
 
     index: int
     citations: tuple[Citation, ...] = ()

@@ -1,7 +1,7 @@
 """What a caller asks for: the neutral request that every provider's wire is built from.
 
-All types are immutable. Text is str, media are raw bytes (never base64), JSON documents whose bytes matter (schemas, tool
-arguments) are JSON text. `None` means "not given" everywhere: an adapter sends nothing for it.
+All types are immutable. Text is str, media are raw bytes (never base64), JSON documents whose bytes matter (schemas,
+tool arguments) are JSON text. `None` means "not given" everywhere: an adapter sends nothing for it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ Role = Literal["system", "user", "assistant", "tool"]
 
 
 class CacheControl(msgspec.Struct, frozen=True):
-    """The prompt up to and including this part is worth caching at the provider. ttl: "5m", "1h" or None (its default)."""
+    """The prompt up to and including this part is worth caching at the provider. ttl: "5m", "1h" or None (its
+    default)."""
 
     ttl: str | None = None
 
@@ -96,6 +97,8 @@ class Document(msgspec.Struct, frozen=True):
 
 
 class Audio(msgspec.Struct, frozen=True):
+    """A sound recording."""
+
     source: Source
 
 
@@ -132,7 +135,8 @@ class ServerTool(msgspec.Struct, frozen=True):
 
 
 class ToolResult(msgspec.Struct, frozen=True):
-    """The caller's answer to a ToolCall. content: text, images, documents. name: the tool's, for wires that match by name."""
+    """The caller's answer to a ToolCall. content: text, images, documents. name: the tool's, for wires that match by
+    name."""
 
     tool_call_id: str
     content: tuple[Text | Image | Document, ...]
@@ -145,7 +149,8 @@ Part = Text | Image | Document | Audio | Reasoning | ToolCall | ServerTool | Too
 
 
 class Message(msgspec.Struct, frozen=True):
-    """One turn. Assistant: text, reasoning, tool calls, server tools, in the order of the answer. Tool: results only."""
+    """One turn. Assistant: text, reasoning, tool calls, server tools, in the order of the answer. Tool: results
+    only."""
 
     role: Role
     parts: tuple[Part, ...]
@@ -163,8 +168,9 @@ class Tool(msgspec.Struct, frozen=True):
 
 
 class HostedTool(msgspec.Struct, frozen=True):
-    """A tool that the provider runs. type: neutral (`web_search`, `code_execution`) or the provider's own versioned word
-    (`web_search_20250305`). options: JSON text of an object, merged into the provider's tool object; "" for none."""
+    """A tool that the provider runs. type: neutral (`web_search`, `code_execution`) or the provider's own versioned
+    word (`web_search_20250305`). options: JSON text of an object, merged into the provider's tool object; "" for
+    none."""
 
     type: str
     options: str = ""
@@ -190,7 +196,8 @@ class ResponseFormat(msgspec.Struct, frozen=True):
 class Thinking(msgspec.Struct, frozen=True):
     """type enabled or disabled; budget_tokens and effort (none, minimal, low, medium, high, xhigh, max) say how much.
 
-    adaptive: the model decides. include: whether the thoughts are wanted in the answer where the provider lets one choose.
+    adaptive: the model decides. include: whether the thoughts are wanted in the answer where the provider lets one
+    choose.
     """
 
     type: Literal["enabled", "disabled", "adaptive"]
@@ -204,7 +211,8 @@ class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
 
     model: as the caller wrote it (`provider/model`, or bare). provider, provider_name: the caller's narrowing to a
     provider or to one configuration by its name. system: text that stands before the conversation. provider_options:
-    JSON text of an object that is merged into the provider's body last. Deadlines and credentials travel beside it, in `ports.ProviderCall`.
+    JSON text of an object that is merged into the provider's body last. Deadlines and credentials travel beside it, in
+    `ports.ProviderCall`.
     """
 
     messages: tuple[Message, ...]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Protocol
 
 import msgspec
@@ -65,11 +65,11 @@ class ListedModel(msgspec.Struct, frozen=True):
 class ChatProvider(Protocol):
     """One provider's adapter over its transport."""
 
-    def chat(self, call: ProviderCall) -> AsyncIterator[Sequence[StreamEvent]]:
+    def chat(self, call: ProviderCall) -> AsyncGenerator[Sequence[StreamEvent], None]:
         """The answer's events, in batches as they came off the wire; one batch for a unary call.
 
         Raises DragomanError (ProviderError mostly) for a call that failed before its first event; once Started was
-        yielded, failures are the Failed event. Closing the iterator closes the provider's connection at once.
+        yielded, failures are the Failed event. Closing the generator closes the provider's connection at once.
         """
         ...
 
@@ -94,7 +94,11 @@ class Providers(Protocol):
         ...
 
 
-# --- the store ---------------------------------------------------------------------------------------------------------
+# --- the store
+------------------------------------------------------------------------------------------------------
+------------------------------------------------------------------------------------------------------- --------------------------------------------------------------------------------------------------------
+-------------------------------------------------------------------------------------------------------- --------------------------------------------------------------------------------------------------------
+---------------------------------------------------------------------------------------------------------
 
 
 class Vault(Protocol):
@@ -105,7 +109,8 @@ class Vault(Protocol):
         ...
 
     def open(self, workspace_id: str, config_id: str, field: SecretField, sealed: bytes) -> Secret:
-        """The clear value; CPU only, no I/O. Raises InternalError where the bytes do not belong there or were changed."""
+        """The clear value; CPU only, no I/O. Raises InternalError where the bytes do not belong there or were
+        changed."""
         ...
 
 
@@ -116,8 +121,8 @@ class ConfigStore(Protocol):
     """
 
     async def create(self, config: ProviderConfig) -> ProviderConfig:
-        """Raises AlreadyExists when the name is taken in the workspace (decided by the database), LimitExceeded when the
-        workspace has its most."""
+        """Raises AlreadyExists when the name is taken in the workspace (decided by the database), LimitExceeded when
+        the workspace has its most."""
         ...
 
     async def get(self, config_id: str) -> ProviderConfig | None: ...
@@ -125,7 +130,8 @@ class ConfigStore(Protocol):
     async def list(
         self, workspace_id: str, *, available_only: bool = False, limit: int | None = None, after: str | None = None
     ) -> Sequence[ProviderConfig]:
-        """Newest first. available_only: active ones whose last validation held. after: the id that a page ended with."""
+        """Newest first. available_only: active ones whose last validation held. after: the id that a page ended
+        with."""
         ...
 
     async def update(self, config: ProviderConfig, *, expected_etag: str) -> ProviderConfig:

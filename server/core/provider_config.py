@@ -18,6 +18,20 @@ DEFAULT_PROVIDER: dict[str, str] = {
 }
 """The provider slug that an aiType means when none is given."""
 
+PROVIDERS = ("openai", "anthropic", "bedrock", "groq", "gemini", "xai", "custom")
+"""The slugs that a configuration can name."""
+
+
+def needs_credential(provider: str) -> bool:
+    """Whether the provider answers nobody without a credential; a custom server may."""
+    return provider != "custom"
+
+
+def needs_endpoint(provider: str) -> bool:
+    """Whether the provider has no address of its own."""
+    return provider == "custom"
+
+
 SecretField = Literal["key", "secret"]
 
 
@@ -60,3 +74,15 @@ class ConfigStats(msgspec.Struct, frozen=True, kw_only=True):
     completion_tokens: int = 0
     cached_tokens: int = 0
     reasoning_tokens: int = 0
+
+    def plus(self, other: ConfigStats) -> ConfigStats:
+        """The sum of two counts of one configuration."""
+        return ConfigStats(
+            config_id=self.config_id,
+            calls=self.calls + other.calls,
+            errors=self.errors + other.errors,
+            prompt_tokens=self.prompt_tokens + other.prompt_tokens,
+            completion_tokens=self.completion_tokens + other.completion_tokens,
+            cached_tokens=self.cached_tokens + other.cached_tokens,
+            reasoning_tokens=self.reasoning_tokens + other.reasoning_tokens,
+        )

@@ -1,4 +1,5 @@
-"""What model calls are served from: an immutable picture of the store in memory, so that no call waits for a database."""
+"""What model calls are served from: an immutable picture of the store in memory, so that no call waits for a
+database."""
 
 from __future__ import annotations
 
@@ -12,7 +13,8 @@ from server.core.provider_config import ProviderConfig
 
 
 class Snapshot(msgspec.Struct, frozen=True):
-    """revision: the store's counter that this picture shows. keys: by digest. configs: by workspace id, oldest first."""
+    """revision: the store's counter that this picture shows. keys: by digest. configs: by workspace id, oldest
+    first."""
 
     revision: int
     workspaces: Mapping[str, Workspace]

@@ -1,4 +1,5 @@
-"""The stream's grammar as a table, and the two things built on it: Guard, which enforces it, and fold, which sums it up.
+"""The stream's grammar as a table, and the two things built on it: Guard, which enforces it, and fold, which sums it
+up.
 
     started (block_start block_delta* block_end)* (completed | failed)
 """
@@ -48,7 +49,8 @@ TRANSITIONS: dict[tuple[State, type], State] = {
     (State.IN_BLOCK, Failed): State.ENDED,
 }
 """All that is legal. Failed ends a stream from anywhere: a block that it cuts stays without its end, and before Started
-it is an error that came instead of an answer. Completed does so only between blocks: an answer is whole or it failed."""
+it is an error that came instead of an answer. Completed does so only between blocks: an answer is whole or it
+failed."""
 
 
 class Guard:
@@ -58,21 +60,18 @@ class Guard:
     grammar is the adapter's defect, so it fails as InternalError; one that ends early is StreamTruncated.
     """
 
-    __slots__ = ("_index", "_state")
+    __slots__ = ("_index", "_state", "started")
 
     def __init__(self) -> None:
         self._state = State.IDLE
         self._index = -1
+        self.started = False
+        """Whether Started has passed: before it, all that can pass is one Failed."""
 
     @property
     def ended(self) -> bool:
         """Whether the terminal event has passed."""
         return self._state is State.ENDED
-
-    @property
-    def started(self) -> bool:
-        """Whether Started has passed, so that a caller has seen a part of the answer."""
-        return self._state is not State.IDLE
 
     def feed(self, events: Iterable[StreamEvent]) -> list[StreamEvent]:
         """What of `events` may pass, in order."""
@@ -90,7 +89,8 @@ class Guard:
         return passed
 
     def end(self) -> list[StreamEvent]:
-        """Call once when the source is exhausted: the Failed that is missing if no terminal event came, else nothing."""
+        """Call once when the source is exhausted: the Failed that is missing if no terminal event came, else
+        nothing."""
         if self._state is State.ENDED:
             return []
         self._state = State.ENDED
@@ -104,6 +104,8 @@ class Guard:
         if kind is BlockStart:
             self._index += 1
             return event.index == self._index  # type: ignore[union-attr]
+        if kind is Started:
+            self.started = True
         return True
 
 

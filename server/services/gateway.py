@@ -1,0 +1,165 @@
+"""The main job: resolve a request to a route, call the provider, and let only a legal stream out."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Sequence
+from typing import Protocol
+
+import msgspec
+
+from server.core.access import Principal
+from server.core.errors import DragomanError, NotConfigured, ProviderModelNotFound
+from server.core.events import Completed, Failed, StreamEvent, Usage
+from server.core.history import check_history
+from server.core.messages import ChatRequest
+from server.core.ports import CallTimeouts, ProviderCall, Providers, ProviderTarget, Vault
+from server.core.provider_config import ProviderConfig, SecretField, needs_credential, needs_endpoint
+from server.core.routing import Route
+from server.core.secret import Secret
+from server.core.stream import ChatResponse, Folder, Guard
+from server.services.models import ModelService
+
+
+class CallRecorder(Protocol):
+    """Where finished calls are counted."""
+
+    def record(self, config_id: str, usage: Usage, *, failed: bool) -> None: ...
+
+
+class Gateway:
+    """Calls of language models. One path for streams and for whole answers: `complete` folds what `chat` yields."""
+
+    def __init__(
+        self,
+        models: ModelService,
+        providers: Providers,
+        vault: Vault,
+        recorder: CallRecorder,
+        timeouts: CallTimeouts,
+    ) -> None:
+        self._models = models
+        self._providers = providers
+        self._vault = vault
+        self._recorder = recorder
+        self._timeouts = timeouts
+
+    async def chat(
+        self,
+        caller: Principal,  # noqa: ARG002  which models a key may call is decided here
+        workspace_id: str,
+        request: ChatRequest,
+        *,
+        stream: bool,
+        timeout: float | None,
+    ) -> AsyncGenerator[Sequence[StreamEvent], None]:
+        """The answer's events in batches, legal by the grammar of `server.core.stream`.
+
+        stream: whether the provider is asked for its streaming wire. timeout: seconds that the caller's deadline
+        leaves. Raises DragomanError for a call that failed before Started; afterwards the failure is the last event.
+        Closing the generator closes the provider's connection.
+        """
+        route, call = self._call(workspace_id, request, stream=stream, timeout=timeout)
+        guard, tally = Guard(), _Tally()
+        source = self._providers.get(call.target.provider).chat(call)
+        try:
+            async for batch in source:
+                passed = guard.feed(batch)
+                if passed:
+                    yield tally.note(passed, guard)
+                if guard.ended:
+                    return
+            yield tally.note(guard.end(), guard)
+        except ProviderModelNotFound as error:
+            tally.failed = True
+            if guard.started:
+                yield [Failed(error)]
+            else:
+                raise self._models.explain(workspace_id, route, error) from error
+        except DragomanError as error:
+            tally.failed = True
+            if not guard.started:
+                raise
+            yield [Failed(error)]
+        finally:
+            await source.aclose()
+            self._recorder.record(call.target.config_id, tally.usage, failed=tally.failed)
+
+    async def complete(
+        self, caller: Principal, workspace_id: str, request: ChatRequest, *, timeout: float | None
+    ) -> ChatResponse:
+        """The whole answer: the fold of what `chat` yields. Raises DragomanError, also for an answer cut short."""
+        folder = Folder()
+        async for batch in self.chat(caller, workspace_id, request, stream=False, timeout=timeout):
+            folder.feed(batch)
+        return folder.result()
+
+    def _call(
+        self, workspace_id: str, request: ChatRequest, *, stream: bool, timeout: float | None
+    ) -> tuple[Route, ProviderCall]:
+        check_history(request.messages)
+        route = self._models.resolve(
+            workspace_id, request.model, request.provider, request.provider_name, legacy=request.legacy
+        )
+        return route, ProviderCall(
+            target=open_target(self._vault, route.config, wire=route.wire),
+            request=request,
+            model=route.model,
+            info=route.info,
+            stream=stream,
+            timeouts=msgspec.structs.replace(self._timeouts, total=timeout),
+        )
+
+
+class _Tally:
+    """What a call cost and how it ended, read off the events that pass."""
+
+    __slots__ = ("failed", "usage")
+
+    def __init__(self) -> None:
+        self.usage = Usage()
+        self.failed = False
+
+    def note(self, events: Sequence[StreamEvent], guard: Guard) -> Sequence[StreamEvent]:
+        """`events` again, or the error of a call that failed instead of beginning to answer."""
+        last = events[-1]
+        if isinstance(last, Completed | Failed):
+            self.usage = last.usage
+            self.failed = isinstance(last, Failed)
+            if isinstance(last, Failed) and not guard.started:
+                raise last.error
+        return events
+
+
+def open_target(vault: Vault, config: ProviderConfig, *, wire: str = "") -> ProviderTarget:
+    """Where and as whom `config` calls its provider, credentials in clear: for one call, then to be dropped.
+
+    Raises NotConfigured when the provider cannot be called without what the configuration lacks.
+    """
+    if config.sealed_secret is None and config.sealed_key is None and needs_credential(config.provider):
+        raise NotConfigured(
+            f"No credential configured for {config.provider.upper()}",
+            action=f"Store a secret in the provider configuration {config.name!r}.",
+            metadata={"provider": config.provider, "provider_config": config.name},
+        )
+    if config.endpoint is None and needs_endpoint(config.provider):
+        raise NotConfigured(
+            f"No endpoint configured for {config.provider.upper()}",
+            action=f"Set the endpoint of the provider configuration {config.name!r}.",
+            metadata={"provider": config.provider, "provider_config": config.name},
+        )
+    key = _open(vault, config, "key", config.sealed_key)
+    secret = _open(vault, config, "secret", config.sealed_secret)
+    if secret is None:
+        key, secret = None, key
+    return ProviderTarget(
+        provider=config.provider,
+        config_id=config.id,
+        endpoint=config.endpoint,
+        secret=secret,
+        key=key,
+        wire=wire,
+    )
+
+
+def _open(vault: Vault, config: ProviderConfig, field: SecretField, sealed: bytes | None) -> Secret | None:
+    return None if sealed is None else vault.open(config.workspace_id, config.id, field, sealed)
