@@ -211,8 +211,9 @@ class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
 
     model: as the caller wrote it (`provider/model`, or bare). provider, provider_name: the caller's narrowing to a
     provider or to one configuration by its name. system: text that stands before the conversation. provider_options:
-    JSON text of an object that is merged into the provider's body last. Deadlines and credentials travel beside it, in
-    `ports.ProviderCall`.
+    JSON text of an object that is merged into the provider's body last. defaults: fields (proto names) that hold the
+    gateway's default and not the caller's word; an adapter leaves one out, without a warning, where the model does not
+    take it, and lowers one to the model's limit. Deadlines and credentials travel beside it, in `ports.ProviderCall`.
     """
 
     messages: tuple[Message, ...]
@@ -239,3 +240,4 @@ class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
     response_format: ResponseFormat | None = None
     thinking: Thinking | None = None
     provider_options: str = ""
+    defaults: frozenset[str] = frozenset()
