@@ -94,7 +94,7 @@ def _split(url: str, field: str) -> tuple[str, str, int]:
     except ValueError:
         raise InvalidRequest.field(field, "is not a valid URL") from None
     if parts.scheme not in _DEFAULT_PORTS or not host:
-        raise InvalidRequest.field(field, "must be a URL that begins with https://")
+        raise InvalidRequest.field(field, "must be an absolute https URL")
     if parts.username is not None or parts.password is not None:
         raise InvalidRequest.field(field, "must not hold credentials; give them as key or secret")
     if parts.query or parts.fragment or url.endswith(("?", "#")):
