@@ -138,8 +138,14 @@ class ConfigStore(Protocol):
         """Raises NotFound."""
         ...
 
-    async def record_validation(self, config_id: str, *, valid: bool, message: str) -> None:
-        """Note when and how a validation ended; changes nothing else, the etag neither. Raises NotFound."""
+    async def record_validation(
+        self, config_id: str, *, valid: bool, message: str, expected_etag: str | None = None
+    ) -> None:
+        """Note when and how a validation ended; changes nothing else, the etag neither.
+
+        expected_etag: of the configuration that was validated, so that its outcome is not noted of a later one. Raises
+        NotFound; Conflict when the stored etag is another.
+        """
         ...
 
 
