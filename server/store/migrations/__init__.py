@@ -1,0 +1,1 @@
+"""Alembic's environment and the migrations, forward only: they run by `server.store.schema.migrate`."""

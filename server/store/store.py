@@ -1,0 +1,71 @@
+"""Everything the store offers, opened and closed as one."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from datetime import datetime
+
+import msgspec
+
+from server.core.secret import Secret
+from server.store.cipher import Keyring
+from server.store.db import Database, open_database
+from server.store.repositories.access import SqlAccessStore
+from server.store.repositories.configs import SqlConfigStore
+from server.store.repositories.stats import SqlStatsStore
+from server.store.schema import require_current_schema
+from server.store.snapshot import SnapshotKeeper
+from server.store.url import parse_url
+from server.store.vault import DatabaseVault, PepperedHasher, open_hasher
+
+
+class StoreOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """url: see `url.parse_url`. poll_seconds: how often other processes' writes are looked for."""
+
+    url: Secret
+    poll_seconds: float = 0.25
+    max_configs_per_workspace: int = 1000
+
+
+class Store(msgspec.Struct, frozen=True):
+    """The store ports' implementations over one database."""
+
+    database: Database
+    configs: SqlConfigStore
+    access: SqlAccessStore
+    stats: SqlStatsStore
+    vault: DatabaseVault
+    hasher: PepperedHasher
+    snapshots: SnapshotKeeper
+
+
+@contextlib.asynccontextmanager
+async def open_store(options: StoreOptions, master: Keyring, *, clock: Callable[[], datetime]) -> AsyncIterator[Store]:
+    """The store for as long as the block lasts, its snapshot kept current.
+
+    clock: the present moment, aware. Raises SetupError (no database, its schema not current, another master key),
+    Unavailable.
+    """
+    database = open_database(parse_url(options.url))
+    try:
+        await require_current_schema(options.url, database)
+        hasher = await open_hasher(database, master, now=clock())
+        vault = DatabaseVault(database, master, clock=clock)
+        snapshots = SnapshotKeeper(database, vault, poll_seconds=options.poll_seconds)
+        store = Store(
+            database=database,
+            configs=SqlConfigStore(database, max_per_workspace=options.max_configs_per_workspace, clock=clock),
+            access=SqlAccessStore(database, clock=clock),
+            stats=SqlStatsStore(database),
+            vault=vault,
+            hasher=hasher,
+            snapshots=snapshots,
+        )
+        try:
+            await snapshots.start()
+            yield store
+        finally:
+            await snapshots.aclose()
+    finally:
+        await database.dispose()
