@@ -31,8 +31,8 @@ def every_cut(body: bytes) -> list[list[bytes]]:
     return cuts
 
 
-def unterminated(data: bytes, **fields: str) -> SseEvent:
-    return SseEvent(data, unterminated=True, **fields)
+def unterminated(data: bytes, event: str = "") -> SseEvent:
+    return SseEvent(data, event, unterminated=True)
 
 
 STREAMS = {

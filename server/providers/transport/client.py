@@ -74,6 +74,7 @@ class AiohttpTransport:
         self._user_agent = user_agent
         self._session: aiohttp.ClientSession | None = None
         self._connector: _Connector | None = None
+        self._live: set[_Response] = set()
         self._closed = False
 
     @asynccontextmanager
@@ -82,19 +83,24 @@ class AiohttpTransport:
         started = loop.time()
         raw = await self._open(request, timeouts, started)
         response = _Response(raw, timeouts, started)
+        self._live.add(response)
         try:
             yield response
         finally:
+            self._live.discard(response)
             response.close()
 
     async def aclose(self) -> None:
         self._closed = True
+        # aiohttp closes the sockets and leaves their readers waiting.
+        for response in self._live:
+            response.fail(_shutting_down())
         if self._session is not None:
             await self._session.close()
 
     def _opened(self) -> tuple[aiohttp.ClientSession, _Connector]:
         if self._closed:
-            raise Unavailable("The gateway is shutting down: its connections to providers are closed.")
+            raise _shutting_down()
         if self._session is None or self._connector is None:
             self._connector = _Connector(
                 self._resolver,
@@ -140,6 +146,8 @@ class AiohttpTransport:
             raise
         except (aiohttp.ClientError, OSError, ValueError) as exc:
             taken.abort()
+            if self._closed:
+                raise _shutting_down() from None
             if isinstance(exc, TimeoutError) and scope.expired():
                 raise ProviderTimeout(phase, seconds) from None
             raise _before_head(exc, timeouts) from _cause(exc)
@@ -185,7 +193,7 @@ class _Connector(aiohttp.TCPConnector):
         self,
         req: aiohttp.ClientRequest,
         traces: list[Any],
-        timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109  aiohttp's signature
+        timeout: aiohttp.ClientTimeout,
     ) -> aiohttp.connector.Connection:
         connection = await super().connect(req, traces, timeout)
         self.taken.get().transport = connection.transport
@@ -215,13 +223,13 @@ class _Connector(aiohttp.TCPConnector):
 class _Response:
     """The port's view of an aiohttp response, and the only place that reads one."""
 
-    __slots__ = ("_expired", "_headers", "_raw", "_watchdog")
+    __slots__ = ("_failure", "_headers", "_raw", "_watchdog")
 
     def __init__(self, raw: aiohttp.ClientResponse, timeouts: CallTimeouts, started: float) -> None:
         self._raw = raw
         self._headers: dict[str, str] | None = None
-        self._expired: ProviderTimeout | None = None
-        self._watchdog = Watchdog(asyncio.get_running_loop(), timeouts, started, self._expire)
+        self._failure: DragomanError | None = None
+        self._watchdog = Watchdog(asyncio.get_running_loop(), timeouts, started, self.fail)
 
     @property
     def status(self) -> int:
@@ -274,7 +282,7 @@ class _Response:
             async with asyncio.timeout(seconds):
                 while left > 0 and (chunk := await self._next()):
                     left -= len(chunk)
-        except (ProviderError, TimeoutError):
+        except (DragomanError, TimeoutError):
             return
 
     def close(self) -> None:
@@ -288,18 +296,19 @@ class _Response:
         self._watchdog.reading()
         try:
             chunk = await self._raw.content.readany()
-        except (aiohttp.ClientError, OSError) as exc:
-            if self._expired is not None:
-                raise self._expired from None
+        except (aiohttp.ClientError, OSError, RuntimeError) as exc:
+            if self._failure is not None:
+                raise self._failure from None
             raise _within_body(exc) from _cause(exc)
         finally:
             self._watchdog.received()
-        if self._expired is not None:
-            raise self._expired
+        if self._failure is not None:
+            raise self._failure
         return chunk
 
-    def _expire(self, error: ProviderTimeout) -> None:
-        self._expired = error
+    def fail(self, error: DragomanError) -> None:
+        """End the read that waits, and every later one, with this error; close the socket."""
+        self._failure = error
         self._raw.content.set_exception(aiohttp.SocketTimeoutError())
         self._abort()
 
@@ -314,6 +323,10 @@ def _head_limit(timeouts: CallTimeouts) -> tuple[TimeoutPhase, float]:
     if timeouts.total is not None and timeouts.total < timeouts.first_token:
         return "total", timeouts.total
     return "first_token", timeouts.first_token
+
+
+def _shutting_down() -> Unavailable:
+    return Unavailable("The gateway is shutting down: its connections to providers are closed.")
 
 
 def _nothing_found(host: str) -> list[ResolveResult]:

@@ -30,7 +30,7 @@ class BodyDecoder:
     asked for and is none of the above (br, zstd, a list), and for bytes that cannot be inflated.
     """
 
-    __slots__ = ("_compressed", "_held", "_inflater", "passthrough")
+    __slots__ = ("_between", "_compressed", "_held", "_inflater", "passthrough")
 
     def __init__(self, content_encoding: str) -> None:
         encoding = content_encoding.strip().lower()
@@ -39,6 +39,8 @@ class BodyDecoder:
                 f"The provider sent a body in an encoding that was not asked for ({encoding[:40]!r}).", retryable=False
             )
         self._compressed = encoding in _DEFLATED
+        # A gzip body may have several members, and zeros as padding after each.
+        self._between = False
         self._held = b""
         self._inflater: zlib._Decompress | None = None
         self.passthrough = False
@@ -51,6 +53,8 @@ class BodyDecoder:
             return
         if self._inflater is None:
             data = self._held + data
+            if self._between:
+                data = data.lstrip(b"\0")
             if len(data) < 2 and (self._compressed or _GZIP_MAGIC.startswith(data)):
                 self._held = data
                 return
@@ -83,9 +87,9 @@ class BodyDecoder:
             if piece:
                 yield piece
             if self._inflater.eof:
-                # A gzip body may have several members, and zeros as padding after the last.
                 data = self._inflater.unused_data.lstrip(b"\0")
                 self._inflater = None
+                self._between = True
                 continue
             data = self._inflater.unconsumed_tail
             if not data and len(piece) < PIECE_BYTES:
