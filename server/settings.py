@@ -1,0 +1,174 @@
+"""Every setting: one frozen Settings, read from an environ Mapping by a pure function. No other file reads it.
+
+The field `grpc_port` is the variable DRAGOMAN_GRPC_PORT, and so for all. An empty variable counts as one that is not
+set. A DRAGOMAN_ variable that is none of these is an error: a misspelt setting must not be a silent default.
+"""
+
+from __future__ import annotations
+
+import difflib
+import ipaddress
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+
+import msgspec
+from msgspec import Meta
+
+from server.core.endpoint import EndpointPolicy, IpNetwork
+from server.core.secret import Secret
+from server.core.setup import SetupError
+
+PREFIX = "DRAGOMAN_"
+
+# Read by the tests alone.
+_OTHERS = frozenset({"DRAGOMAN_WIRE_FIXTURES"})
+
+Port = Annotated[int, Meta(ge=0, le=65535)]
+Seconds = Annotated[float, Meta(gt=0, le=86400)]
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """What the operator chose. Secrets mask themselves in its repr.
+
+    Paths are as given, relative ones to the working directory. Seconds and bytes where a name says so.
+    """
+
+    home: Path = Path(".dragoman")
+    """Where the database, the master key and dev.env lie unless they are placed elsewhere."""
+    database_url: Secret | None = None
+    """sqlite:///file or postgresql://user:password@host/name. None: dragoman.db in `home`."""
+    master_key: Secret | None = None
+    """32 random bytes as base64 or hex; several separated by commas, of which the first one seals."""
+    master_key_file: Path | None = None
+    """A file with the same. None: master.key in `home`, unless `master_key` is given."""
+    master_key_file_shared: bool = False
+    """Accept a master key file that others than its owner may read."""
+
+    grpc_host: str = "127.0.0.1"
+    grpc_port: Port = 50051
+    http_port: Port = 8080
+    """Where the dev profile's Envoy serves REST."""
+    demo_port: Port = 8090
+    """Where the dev profile's demo provider listens."""
+
+    api_key: Secret | None = None
+    """Client commands only (`chat`, `models`, ...): the caller's key."""
+    workspace: str = ""
+    """Client commands only: the workspace's id, for a key that has none of its own."""
+
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    allowed_endpoints: EndpointPolicy = EndpointPolicy()
+    """Addresses that configurations may name beyond public https ones: `host:port`, addresses and networks (CIDR),
+    separated by commas."""
+    max_message_bytes: Annotated[int, Meta(ge=1024, le=1 << 30)] = 20 * 1024 * 1024
+    max_configs_per_workspace: Annotated[int, Meta(ge=1)] = 1000
+    snapshot_poll_seconds: Seconds = 0.25
+    """How often other processes' changes are looked for."""
+    shutdown_grace_seconds: Annotated[float, Meta(ge=0, le=86400)] = 30.0
+    """How long running streams may go on after SIGTERM."""
+    connect_timeout_seconds: Seconds = 10.0
+    first_token_timeout_seconds: Seconds = 120.0
+    idle_timeout_seconds: Seconds = 60.0
+
+    def database(self) -> Secret:
+        """The database's address, the default one included."""
+        return self.database_url or Secret(f"sqlite:///{self.home / 'dragoman.db'}")
+
+    def master_key_path(self) -> Path | None:
+        """The file that the master key is read from; None when it comes from the environment."""
+        if self.master_key is not None:
+            return None
+        return self.master_key_file or self.home / "master.key"
+
+
+def load_settings(environ: Mapping[str, str]) -> Settings:
+    """Settings from the DRAGOMAN_ variables of `environ`.
+
+    Raises SetupError that names every variable which is unknown (with the nearest names) or has no valid value, what is
+    expected of it, and never the value itself.
+    """
+    given = {name: value for name, value in environ.items() if name.startswith(PREFIX) and name not in _OTHERS}
+    types = {PREFIX + name.upper(): type_ for name, type_ in get_type_hints(Settings, include_extras=True).items()}
+    problems = [_unknown(name, types) for name in sorted(given.keys() - types.keys())]
+    values: dict[str, Any] = {}
+    for name, type_ in types.items():
+        text = given.get(name, "").strip()
+        if text:
+            try:
+                values[name.removeprefix(PREFIX).lower()] = _parse(text, type_)
+            except _Invalid as exc:
+                problems.append(f"{name} must be {exc}.")
+    if "master_key" in values and "master_key_file" in values:
+        problems.append("DRAGOMAN_MASTER_KEY and DRAGOMAN_MASTER_KEY_FILE are both set; give one of them.")
+    if problems:
+        raise SetupError("\n".join(problems), mend="")
+    return Settings(**values)
+
+
+class _Invalid(ValueError):
+    """Says what a value must be, never what it is."""
+
+
+def _unknown(name: str, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(name, list(known), n=3, cutoff=0.75)
+    return f"{name} is no setting." + (f" Did you mean {' or '.join(near)}?" if near else "")
+
+
+def _parse(text: str, type_: Any) -> Any:
+    """The value of a field's type. Raises _Invalid."""
+    if isinstance(type_, UnionType):
+        (type_,) = (member for member in get_args(type_) if member is not NoneType)
+    if type_ in _PARSERS:
+        return _PARSERS[type_](text)
+    if get_origin(type_) is Literal:
+        if text.lower() not in get_args(type_):
+            raise _Invalid("one of " + ", ".join(get_args(type_)))
+        return text.lower()
+    try:
+        return msgspec.convert(text, type_, strict=False)
+    except msgspec.ValidationError:
+        raise _Invalid(_describe(type_)) from None
+
+
+def _describe(type_: Any) -> str:
+    kind, meta = get_args(type_)
+    noun = "a whole number" if kind is int else "a number"
+    limits = [f"{words} {limit}" for words, limit in _limits(meta) if limit is not None]
+    return f"{noun} {' and '.join(limits)}"
+
+
+def _limits(meta: Meta) -> tuple[tuple[str, int | float | None], ...]:
+    return ("of at least", meta.ge), ("greater than", meta.gt), ("at most", meta.le)
+
+
+def _parse_bool(text: str) -> bool:
+    words = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
+    if text.lower() not in words:
+        raise _Invalid("true or false")
+    return words[text.lower()]
+
+
+def _parse_endpoints(text: str) -> EndpointPolicy:
+    hosts: set[tuple[str, int]] = set()
+    networks: list[IpNetwork] = []
+    for place, word in enumerate((part.strip() for part in text.split(",") if part.strip()), start=1):
+        try:
+            networks.append(ipaddress.ip_network(word))
+            continue
+        except ValueError:
+            host, colon, port = word.rpartition(":")
+        if not colon or not host.strip("[]") or not port.isdecimal() or not 0 < int(port) <= 65535:
+            raise _Invalid(f"host:port pairs, addresses or networks, separated by commas; number {place} is none")
+        hosts.add((host.strip("[]").lower().rstrip("."), int(port)))
+    return EndpointPolicy(frozenset(hosts), tuple(networks))
+
+
+_PARSERS: dict[Any, Callable[[str], Any]] = {
+    bool: _parse_bool,
+    str: str,
+    Path: lambda text: Path(text).expanduser(),
+    Secret: Secret,
+    EndpointPolicy: _parse_endpoints,
+}

@@ -1,0 +1,99 @@
+"""Settings come from DRAGOMAN_ variables alone; what is not understood is an error, and secrets do not show."""
+
+from __future__ import annotations
+
+import ipaddress
+from pathlib import Path
+
+import pytest
+
+from server.core.setup import SetupError
+from server.settings import Settings, load_settings
+
+
+def test_an_empty_environment_gives_the_defaults_in_the_home_directory() -> None:
+    settings = load_settings({"PATH": "/bin", "HOME": "/root", "OPENAI_API_KEY": "not ours"})
+    assert settings == Settings()
+    assert settings.database().reveal() == "sqlite:///.dragoman/dragoman.db"
+    assert settings.master_key_path() == Path(".dragoman/master.key")
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "field", "value"),
+    [
+        ("DRAGOMAN_GRPC_PORT", "6000", "grpc_port", 6000),
+        ("DRAGOMAN_GRPC_PORT", " 6000 ", "grpc_port", 6000),
+        ("DRAGOMAN_GRPC_PORT", "", "grpc_port", 50051),
+        ("DRAGOMAN_GRPC_HOST", "0.0.0.0", "grpc_host", "0.0.0.0"),
+        ("DRAGOMAN_HOME", "/var/lib/dragoman", "home", Path("/var/lib/dragoman")),
+        ("DRAGOMAN_SNAPSHOT_POLL_SECONDS", "0.5", "snapshot_poll_seconds", 0.5),
+        ("DRAGOMAN_SNAPSHOT_POLL_SECONDS", "2", "snapshot_poll_seconds", 2.0),
+        ("DRAGOMAN_LOG_LEVEL", "WARNING", "log_level", "warning"),
+        ("DRAGOMAN_MASTER_KEY_FILE", "/run/secrets/key", "master_key_file", Path("/run/secrets/key")),
+        ("DRAGOMAN_MASTER_KEY_FILE_SHARED", "yes", "master_key_file_shared", True),
+        ("DRAGOMAN_MASTER_KEY_FILE_SHARED", "0", "master_key_file_shared", False),
+    ],
+)
+def test_a_variable_sets_the_field_of_its_name(name: str, text: str, field: str, value: object) -> None:
+    assert getattr(load_settings({name: text}), field) == value
+
+
+def test_allowed_endpoints_are_hosts_with_ports_addresses_and_networks() -> None:
+    policy = load_settings({"DRAGOMAN_ALLOWED_ENDPOINTS": "LLM.internal:8000, 10.1.0.0/16,127.0.0.1, [::1]:9"})
+    assert policy.allowed_endpoints.hosts == {("llm.internal", 8000), ("::1", 9)}
+    assert policy.allowed_endpoints.networks == (ipaddress.ip_network("10.1.0.0/16"), ipaddress.ip_network("127.0.0.1"))
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "says"),
+    [
+        ("DRAGOMAN_GRPC_PORT", "65536", "a whole number of at least 0 and at most 65535"),
+        ("DRAGOMAN_GRPC_PORT", "http", "a whole number of at least 0 and at most 65535"),
+        ("DRAGOMAN_SNAPSHOT_POLL_SECONDS", "0", "a number greater than 0 and at most 86400"),
+        ("DRAGOMAN_SNAPSHOT_POLL_SECONDS", "nan", "a number greater than 0 and at most 86400"),
+        ("DRAGOMAN_LOG_LEVEL", "loud", "one of debug, info, warning, error"),
+        ("DRAGOMAN_MASTER_KEY_FILE_SHARED", "maybe", "true or false"),
+        ("DRAGOMAN_ALLOWED_ENDPOINTS", "llm:8000,llm.internal", "number 2 is none"),
+        ("DRAGOMAN_ALLOWED_ENDPOINTS", "llm:0", "number 1 is none"),
+    ],
+)
+def test_a_value_that_is_none_is_refused_with_what_it_must_be(name: str, text: str, says: str) -> None:
+    with pytest.raises(SetupError, match=says) as caught:
+        load_settings({name: text})
+    assert name in str(caught.value)
+
+
+def test_a_misspelt_setting_is_an_error_that_offers_near_names() -> None:
+    with pytest.raises(SetupError, match=r"DRAGOMAN_GRPC_PROT is no setting. Did you mean DRAGOMAN_GRPC_PORT"):
+        load_settings({"DRAGOMAN_GRPC_PROT": "1"})
+
+
+def test_all_problems_are_told_at_once() -> None:
+    with pytest.raises(SetupError) as caught:
+        load_settings({"DRAGOMAN_QQQ": "1", "DRAGOMAN_HTTP_PORT": "x", "DRAGOMAN_LOG_LEVEL": "x"})
+    assert len(str(caught.value).splitlines()) == 3
+
+
+def test_two_places_for_the_master_key_are_refused() -> None:
+    with pytest.raises(SetupError, match="are both set"):
+        load_settings({"DRAGOMAN_MASTER_KEY": "a", "DRAGOMAN_MASTER_KEY_FILE": "b"})
+
+
+def test_a_master_key_from_the_environment_means_that_no_file_is_read() -> None:
+    assert load_settings({"DRAGOMAN_MASTER_KEY": "a"}).master_key_path() is None
+
+
+def test_secrets_do_not_show_in_the_repr_nor_in_errors() -> None:
+    secrets = {
+        "DRAGOMAN_MASTER_KEY": "canary-master",
+        "DRAGOMAN_DATABASE_URL": "postgresql://u:canary-password@h/d",
+        "DRAGOMAN_API_KEY": "canary-key",
+    }
+    assert "canary" not in repr(load_settings(secrets))
+    with pytest.raises(SetupError) as caught:
+        load_settings({**secrets, "DRAGOMAN_MASTERKEY": "canary-misplaced", "DRAGOMAN_GRPC_PORT": "canary-port"})
+    assert "canary" not in str(caught.value)
+
+
+def test_the_variable_of_the_tests_is_no_error() -> None:
+    assert load_settings({"DRAGOMAN_WIRE_FIXTURES": "../shared/fixtures"}) == Settings()
