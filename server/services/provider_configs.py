@@ -12,7 +12,7 @@ import msgspec
 
 from server.core.access import Principal
 from server.core.endpoint import EndpointPolicy
-from server.core.errors import DragomanError, InvalidRequest, NotFound
+from server.core.errors import Conflict, DragomanError, InvalidRequest, NotFound
 from server.core.ids import ID_ENTROPY_BYTES, sortable_id
 from server.core.ports import CallTimeouts, ConfigStore, Providers, StatsStore, Vault
 from server.core.provider_config import DEFAULT_PROVIDER, AiType, ConfigStats, ProviderConfig, SecretField
@@ -178,7 +178,12 @@ class ProviderConfigs:
             outcome = Validation(False, error.message)
         else:
             outcome = Validation(True, "AI LLM configuration validated successfully")
-        await self._store.record_validation(config.id, valid=outcome.ok, message=outcome.message)
+        try:
+            await self._store.record_validation(
+                config.id, valid=outcome.ok, message=outcome.message, expected_etag=config.etag
+            )
+        except Conflict:
+            return Validation(False, "The configuration changed while it was validated; validate it again.")
         return outcome
 
     async def stats(self, caller: Principal, workspace_id: str, config_id: str | None) -> Sequence[ConfigStats]:

@@ -24,9 +24,9 @@ from server.core.stream import TRANSITIONS, Folder, Guard, State, fold
 STARTED = Started("openai", "gpt-4o-mini-2024-07-18", "resp_1", warnings=(Warning("parameter_stripped", "no seed"),))
 DONE = Completed("stop", "end_turn", Usage(3, 2, 5))
 BROKEN = Failed(ProviderOverloaded("The provider is overloaded."))
-TEXT = [BlockStart(0, "text"), BlockDelta(0, "Hel"), BlockDelta(0, "lo"), BlockEnd(0)]
+TEXT: list[StreamEvent] = [BlockStart(0, "text"), BlockDelta(0, "Hel"), BlockDelta(0, "lo"), BlockEnd(0)]
 
-LEGAL = {
+LEGAL: dict[str, list[StreamEvent]] = {
     "an answer of nothing": [STARTED, DONE],
     "one block": [STARTED, *TEXT, DONE],
     "two blocks": [STARTED, *TEXT, BlockStart(1, "tool_call", "call_1", "f"), BlockEnd(1), DONE],
@@ -35,7 +35,7 @@ LEGAL = {
     "a failure instead of an answer": [BROKEN],
 }
 
-ILLEGAL = {
+ILLEGAL: dict[str, list[StreamEvent]] = {
     "a block before the start": TEXT,
     "two starts": [STARTED, STARTED],
     "a delta outside a block": [STARTED, BlockDelta(0, "x")],
@@ -167,7 +167,7 @@ def test_fold_raises_the_very_error_of_a_failed_stream() -> None:
 
 
 def test_fold_gives_the_same_answer_however_the_events_are_batched() -> None:
-    events = [STARTED, *TEXT, DONE]
+    events: list[StreamEvent] = [STARTED, *TEXT, DONE]
     for cut in range(len(events)):
         folder = Folder()
         folder.feed(events[:cut])
