@@ -18,7 +18,6 @@ import re
 import subprocess
 import sys
 import tempfile
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -96,6 +95,8 @@ def wanted_stamp(lock: Path, project: Path) -> str:
 
     Of the project's metadata only the parts count that an installation shows, so a linter's setting rebuilds nothing.
     """
+    import tomllib  # noqa: PLC0415 - an older Python lacks it, and is to get as far as the message about its age
+
     metadata = tomllib.loads(project.read_text())
     shown = json.dumps([metadata["project"], metadata["tool"]["hatch"]], sort_keys=True)
     interpreter = fingerprint(sys.version, platform.machine(), sys.base_prefix)
