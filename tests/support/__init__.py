@@ -1,0 +1,1 @@
+"""What test suites share: fixtures (registered in tests/conftest.py) and helpers to import."""
