@@ -1,8 +1,8 @@
 """Which addresses a workspace may send its credentials and prompts to: the rules, without any look-up.
 
 The gateway sits inside somebody's network, so a user-given endpoint must not reach what only that network reaches. The
-rules are checked twice: the URL when a configuration is written, and every address at every connection (a name may
-resolve to something else the next time). A stored endpoint is not proof of anything.
+URL is checked when a configuration is written and before it is used, and every address at every connection (a name may
+resolve to something else the next time). That an endpoint is stored proves nothing.
 """
 
 from __future__ import annotations
@@ -55,17 +55,13 @@ class EndpointPolicy(msgspec.Struct, frozen=True):
             raise InvalidRequest.field(field, "names a host in a notation that is not accepted")
         return url.rstrip("/")
 
-    def check_address(self, scheme: str, host: str, port: int, address: str) -> None:
+    def check_address(self, host: str, port: int, address: str) -> None:
         """Call with each address that `host` resolved to, before a connection to it. Raises EndpointRefused."""
         if (host.lower().rstrip("."), port) in self.hosts:
             return
         ip = ipaddress.ip_address(address.partition("%")[0])
-        if any(ip in network for network in self.networks):
-            return
-        if not is_public(ip):
+        if not is_public(ip) and not any(ip in network for network in self.networks):
             raise EndpointRefused("The provider's endpoint resolves to an address that is not public.")
-        if scheme != "https":
-            raise EndpointRefused("The provider's endpoint is not https.")
 
 
 def is_public(address: IpAddress) -> bool:

@@ -8,16 +8,15 @@ from typing import Protocol
 import msgspec
 
 from server.core.access import Principal
-from server.core.errors import DragomanError, NotConfigured, ProviderModelNotFound
+from server.core.errors import DragomanError, ProviderModelNotFound
 from server.core.events import Completed, Failed, StreamEvent, Usage
 from server.core.history import check_history
 from server.core.messages import ChatRequest
-from server.core.ports import CallTimeouts, ProviderCall, Providers, ProviderTarget, Vault
-from server.core.provider_config import ProviderConfig, SecretField, needs_credential, needs_endpoint
+from server.core.ports import CallTimeouts, ProviderCall, Providers
 from server.core.routing import Route
-from server.core.secret import Secret
 from server.core.stream import ChatResponse, Folder, Guard
 from server.services.models import ModelService
+from server.services.targets import Targets
 
 
 class CallRecorder(Protocol):
@@ -33,13 +32,13 @@ class Gateway:
         self,
         models: ModelService,
         providers: Providers,
-        vault: Vault,
+        targets: Targets,
         recorder: CallRecorder,
         timeouts: CallTimeouts,
     ) -> None:
         self._models = models
         self._providers = providers
-        self._vault = vault
+        self._targets = targets
         self._recorder = recorder
         self._timeouts = timeouts
 
@@ -101,7 +100,7 @@ class Gateway:
             workspace_id, request.model, request.provider, request.provider_name, legacy=request.legacy
         )
         return route, ProviderCall(
-            target=open_target(self._vault, route.config, wire=route.wire),
+            target=self._targets.open(route.config, wire=route.wire),
             request=request,
             model=route.model,
             info=route.info,
@@ -128,38 +127,3 @@ class _Tally:
             if isinstance(last, Failed) and not guard.started:
                 raise last.error
         return events
-
-
-def open_target(vault: Vault, config: ProviderConfig, *, wire: str = "") -> ProviderTarget:
-    """Where and as whom `config` calls its provider, credentials in clear: for one call, then to be dropped.
-
-    Raises NotConfigured when the provider cannot be called without what the configuration lacks.
-    """
-    if config.sealed_secret is None and config.sealed_key is None and needs_credential(config.provider):
-        raise NotConfigured(
-            f"No credential configured for {config.provider.upper()}",
-            action=f"Store a secret in the provider configuration {config.name!r}.",
-            metadata={"provider": config.provider, "provider_config": config.name},
-        )
-    if config.endpoint is None and needs_endpoint(config.provider):
-        raise NotConfigured(
-            f"No endpoint configured for {config.provider.upper()}",
-            action=f"Set the endpoint of the provider configuration {config.name!r}.",
-            metadata={"provider": config.provider, "provider_config": config.name},
-        )
-    key = _open(vault, config, "key", config.sealed_key)
-    secret = _open(vault, config, "secret", config.sealed_secret)
-    if secret is None:
-        key, secret = None, key
-    return ProviderTarget(
-        provider=config.provider,
-        config_id=config.id,
-        endpoint=config.endpoint,
-        secret=secret,
-        key=key,
-        wire=wire,
-    )
-
-
-def _open(vault: Vault, config: ProviderConfig, field: SecretField, sealed: bytes | None) -> Secret | None:
-    return None if sealed is None else vault.open(config.workspace_id, config.id, field, sealed)

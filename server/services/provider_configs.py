@@ -18,7 +18,7 @@ from server.core.ports import CallTimeouts, ConfigStore, Providers, StatsStore, 
 from server.core.provider_config import DEFAULT_PROVIDER, AiType, ConfigStats, ProviderConfig, SecretField
 from server.core.secret import Secret, mask
 from server.services.access import utc_now
-from server.services.gateway import open_target
+from server.services.targets import Targets
 
 VALIDATION_TIMEOUTS = CallTimeouts(connect=5.0, first_token=15.0, idle=15.0, total=20.0)
 """Seconds: an admin waits for a validation, so it is bounded tighter than a call of a model."""
@@ -74,6 +74,7 @@ class ProviderConfigs:
         store: ConfigStore,
         stats: StatsStore,
         vault: Vault,
+        targets: Targets,
         providers: Providers,
         endpoints: EndpointPolicy,
         *,
@@ -83,6 +84,7 @@ class ProviderConfigs:
         self._store = store
         self._stats = stats
         self._vault = vault
+        self._targets = targets
         self._providers = providers
         self._endpoints = endpoints
         self._now = now
@@ -172,7 +174,7 @@ class ProviderConfigs:
         """Ask the provider, by its cheapest call, and note the outcome. A refusal is an outcome, not an error."""
         config = await self.get(caller, config_id)
         try:
-            target = open_target(self._vault, config)
+            target = self._targets.open(config)
             await self._providers.get(config.provider).validate(target, VALIDATION_TIMEOUTS)
         except DragomanError as error:
             outcome = Validation(False, error.message)

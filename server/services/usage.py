@@ -11,7 +11,7 @@ from server.core.events import Usage
 from server.core.ports import StatsStore
 from server.core.provider_config import ConfigStats
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("dragoman.usage")
 
 
 class UsageRecorder:
@@ -72,7 +72,7 @@ class UsageRecorder:
         try:
             await self.flush()
         except DragomanError:
-            log.exception("usage counts lost at shutdown", extra={"configs": len(self._pending)})
+            log.exception("usage counts lost at shutdown", extra={"fields": {"configs": len(self._pending)}})
 
     async def _run(self) -> None:
         reachable = True
@@ -83,5 +83,5 @@ class UsageRecorder:
                 reachable = True
             except DragomanError as error:
                 if reachable:
-                    log.warning("usage counts wait in memory", extra={"reason": error.reason})
+                    log.warning("usage counts wait in memory", extra={"fields": {"reason": error.reason}})
                 reachable = False

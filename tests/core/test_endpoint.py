@@ -111,9 +111,9 @@ def test_an_allowed_network_passes_by_address_and_by_a_name_that_resolves_into_i
     assert OFFICE.check_url("http://10.1.2.3:8000/v1")
     with pytest.raises(InvalidRequest):
         OFFICE.check_url("http://10.2.0.1:8000/v1")
-    OFFICE.check_address("http", "models.office.example", 8000, "10.1.2.3")
+    OFFICE.check_address("models.office.example", 8000, "10.1.2.3")
     with pytest.raises(EndpointRefused):
-        OFFICE.check_address("http", "models.office.example", 8000, "10.2.0.1")
+        OFFICE.check_address("models.office.example", 8000, "10.2.0.1")
 
 
 @pytest.mark.parametrize(
@@ -121,14 +121,12 @@ def test_an_allowed_network_passes_by_address_and_by_a_name_that_resolves_into_i
 )
 def test_a_name_that_resolves_to_an_inner_address_is_refused_at_the_connection(address: str) -> None:
     with pytest.raises(EndpointRefused) as caught:
-        PUBLIC.check_address("https", "api.example.com", 443, address)
+        PUBLIC.check_address("api.example.com", 443, address)
     assert address not in caught.value.message
 
 
-def test_a_public_address_is_connected_to_over_https_only() -> None:
-    PUBLIC.check_address("https", "api.example.com", 443, "93.184.216.34")
-    with pytest.raises(EndpointRefused):
-        PUBLIC.check_address("http", "api.example.com", 80, "93.184.216.34")
+def test_a_public_address_is_connected_to() -> None:
+    PUBLIC.check_address("api.example.com", 443, "93.184.216.34")
 
 
 @given(st.ip_addresses(v=4))

@@ -9,6 +9,7 @@ import pytest
 
 from server.core.access import Principal, Role
 from server.core.catalog import Catalog
+from server.core.endpoint import EndpointPolicy
 from server.core.errors import (
     DragomanError,
     InternalError,
@@ -24,6 +25,7 @@ from server.core.ports import CallTimeouts
 from server.core.provider_config import PROVIDERS
 from server.services.gateway import Gateway
 from server.services.models import ModelService
+from server.services.targets import Targets
 from tests.services.fakes import Ledger, MarkingVault, OneProvider, ScriptedProvider, provider_config, snapshot_of
 
 CALLER = Principal("key_1", "org_1", "ws_1", Role.MEMBER, "key_1")
@@ -42,7 +44,8 @@ class Bench:
         models = ModelService(
             snapshot_of(provider_config(**config)), Catalog((), providers=dict.fromkeys(PROVIDERS, ()))
         )
-        self.gateway = Gateway(models, OneProvider(adapter), MarkingVault(), self.ledger, CallTimeouts())
+        targets = Targets(MarkingVault(), EndpointPolicy())
+        self.gateway = Gateway(models, OneProvider(adapter), targets, self.ledger, CallTimeouts())
 
     async def events(self, request: ChatRequest = REQUEST) -> list[StreamEvent]:
         batches = self.gateway.chat(CALLER, "ws_1", request, stream=True, timeout=7.0)
@@ -157,3 +160,10 @@ async def test_a_model_that_the_provider_does_not_know_is_answered_with_near_nam
     with pytest.raises(ProviderModelNotFound) as caught:
         await bench.events(ChatRequest(messages=REQUEST.messages, model="custom/demoo"))
     assert caught.value.metadata["candidates"] == "custom/demo"
+
+
+async def test_a_stored_endpoint_that_is_not_allowed_any_more_is_not_called() -> None:
+    bench = Bench(ScriptedProvider(ANSWER), endpoint="http://127.0.0.1:9100/v1")
+    with pytest.raises(NotConfigured):
+        await bench.events()
+    assert bench.provider.calls == []

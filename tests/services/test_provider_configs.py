@@ -10,6 +10,7 @@ from server.core.errors import AlreadyExists, Conflict, InvalidRequest, NotFound
 from server.core.provider_config import AiType, ProviderConfig
 from server.core.secret import Secret
 from server.services.provider_configs import ConfigChange, ConfigDraft, ProviderConfigs
+from server.services.targets import Targets
 from tests.services.fakes import (
     NOW,
     Ledger,
@@ -27,11 +28,10 @@ OTHER_ORGANISATION = Principal("key_4", "org_2", None, Role.ORG_ADMIN, "key_4")
 
 
 def service(*stored: ProviderConfig, provider: ScriptedProvider | None = None) -> ProviderConfigs:
-    ledger = Ledger()
-    return ProviderConfigs(
-        MemoryConfigs(*stored), ledger, MarkingVault(), OneProvider(provider or ScriptedProvider()), EndpointPolicy(),
-        now=lambda: NOW,
-    )  # fmt: skip
+    vault, policy = MarkingVault(), EndpointPolicy()
+    providers = OneProvider(provider or ScriptedProvider())
+    store = MemoryConfigs(*stored)
+    return ProviderConfigs(store, Ledger(), vault, Targets(vault, policy), providers, policy, now=lambda: NOW)
 
 
 async def test_a_created_configuration_holds_its_credential_sealed_for_itself_and_shows_a_mask() -> None:
