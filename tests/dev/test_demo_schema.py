@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from server.dev.demo.schema import SchemaRefused, fit
 
@@ -59,8 +61,11 @@ REFUSED: dict[str, Any] = {
     "reference to nowhere": {"$ref": "#/$defs/x"},
     "reference abroad": {"$ref": "https://example.com/x"},
     "endless": {"$ref": "#"},
+    "endless in allOf": {"allOf": [{"$ref": "#/a"}], "a": {"$ref": "#/a"}},
     "contradiction": {"type": "integer", "minimum": 3, "maximum": 2},
     "too many items": {"type": "array", "minItems": 1000},
+    "keyword of a wrong type": {"type": "object", "properties": ["a"]},
+    "too wide": {"properties": {str(n): {"$ref": "#"} for n in range(100)}},
     "contradicting lengths": {"type": "string", "minLength": 3, "maxLength": 2},
 }
 
@@ -75,3 +80,36 @@ def test_what_cannot_be_served_is_refused(schema: Any) -> None:
 def test_tools_are_served_leniently() -> None:
     """Without strict, a keyword that is not honoured is passed over: a model's arguments may miss it too."""
     assert fit({"type": "string", "pattern": "a"}, "Ada", strict=False) == "Ada"
+
+
+SCALARS = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=3)
+KEYWORDS = st.sampled_from(
+    [
+        "type",
+        "properties",
+        "items",
+        "required",
+        "minimum",
+        "maximum",
+        "multipleOf",
+        "anyOf",
+        "allOf",
+        "$ref",
+        "minLength",
+    ]
+)
+SCHEMAS = st.recursive(
+    SCALARS | st.sampled_from(["object", "array", "string", "integer", "number", "#", "#/properties"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYWORDS, inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@given(SCHEMAS)
+def test_any_json_is_served_or_refused(schema: Any) -> None:
+    """Whatever stands for a schema, there is a value or SchemaRefused, and nothing else."""
+    for strict in (True, False):
+        try:
+            fit(schema, "Ada", strict=strict)
+        except SchemaRefused:
+            continue

@@ -240,7 +240,7 @@ def _json_text(chat: ChatBody, pictures: list[str]) -> str:
             raise bad_request("Missing required parameter: 'response_format.json_schema'.", param="response_format")
         try:
             value = fit(wanted.json_schema.schema or {}, _subject(asked), strict=True)
-        except (SchemaRefused, TypeError) as exc:
+        except SchemaRefused as exc:
             message = f"Invalid schema for response_format '{wanted.json_schema.name}': {exc}"
             raise bad_request(message, param="response_format") from exc
     return msgspec.json.encode(value).decode()
@@ -329,7 +329,7 @@ def _is_named(name: str, asked: str) -> bool:
 def _arguments(tool: Tool, subject: str) -> str:
     try:
         value = fit(tool.function.parameters or {"type": "object"}, subject, strict=False)
-    except (SchemaRefused, TypeError) as exc:
+    except SchemaRefused as exc:
         message = f"Invalid schema for function '{tool.function.name}': {exc}"
         raise bad_request(message, param="tools") from exc
     return msgspec.json.encode(value).decode()

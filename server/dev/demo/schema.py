@@ -27,6 +27,7 @@ ROOMY_DEPTH = 4
 
 MAX_DEPTH = 32
 MAX_ITEMS = 64
+MAX_VALUES = 10_000
 MAX_LENGTH = 4096
 
 _FORMATS = {
@@ -54,9 +55,13 @@ def fit(schema: object, subject: str, *, strict: bool = True) -> Any:
     """A value for `schema`, whose free strings are `subject`.
 
     strict: refuse keywords that are not honoured (`UNSUPPORTED`) instead of passing over them.
-    Raises SchemaRefused for these, for unknown types and references, for contradictory limits and endless recursion.
+    Raises SchemaRefused for these, for unknown types and references, for contradictory limits, endless recursion,
+    values of more than MAX_VALUES parts, and keywords of a wrong type.
     """
-    return _Fitter(schema, subject, strict).value(schema, "$", 0)
+    try:
+        return _Fitter(schema, subject, strict).value(schema, "$", 0)
+    except (TypeError, ValueError, AttributeError, ArithmeticError) as exc:
+        raise SchemaRefused("$", "a keyword has a value of a wrong type") from exc
 
 
 class _Fitter:
@@ -64,8 +69,12 @@ class _Fitter:
         self._root = root
         self._subject = subject
         self._strict = strict
+        self._values = 0
 
     def value(self, schema: object, path: str, depth: int) -> Any:
+        self._values += 1
+        if self._values > MAX_VALUES:
+            raise SchemaRefused(path, f"the value would have more than {MAX_VALUES} parts")
         if schema is True or schema == {}:
             return self._subject
         if not isinstance(schema, Mapping):
@@ -147,8 +156,7 @@ class _Fitter:
     def _merged(self, schema: Mapping[str, Any], path: str) -> dict[str, Any]:
         merged: dict[str, Any] = {}
         for part in [*schema["allOf"], {key: value for key, value in schema.items() if key != "allOf"}]:
-            while isinstance(part, Mapping) and "$ref" in part:
-                part = self._resolve(part["$ref"], path)  # noqa: PLW2901 -- the reference stands for its target
+            part = self._followed(part, path)  # noqa: PLW2901 -- the reference stands for its target
             if not isinstance(part, Mapping):
                 raise SchemaRefused(path, "'allOf' must be a list of schemas")
             properties = {**merged.get("properties", {}), **part.get("properties", {})}
@@ -159,6 +167,13 @@ class _Fitter:
             if required:
                 merged["required"] = required
         return merged
+
+    def _followed(self, schema: object, path: str) -> object:
+        for _ in range(MAX_DEPTH):
+            if not isinstance(schema, Mapping) or "$ref" not in schema:
+                return schema
+            schema = self._resolve(schema["$ref"], path)
+        raise SchemaRefused(path, "the schema recurses without an end")
 
     def _object(self, schema: Mapping[str, Any], path: str, depth: int) -> dict[str, Any]:
         properties = schema.get("properties", {})
