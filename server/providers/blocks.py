@@ -131,6 +131,18 @@ class _Held:
         self.text = text
 
 
+class _Step:
+    """One step of a tool that the provider ran, whole."""
+
+    __slots__ = ("input", "name", "output", "type")
+
+    def __init__(self, type: str, name: str, input: str, output: str) -> None:
+        self.type = type
+        self.name = name
+        self.input = input
+        self.output = output
+
+
 class ToolCallAssembler:
     """Text, reasoning and tool calls of one answer, in any of the shapes that OpenAI-compatible servers send.
 
@@ -147,7 +159,7 @@ class ToolCallAssembler:
         self._calls: list[_Call] = []
         self._ids: set[str] = set()
         self._live: _Call | None = None
-        self._waiting: list[_Call | _Held] = []
+        self._waiting: list[_Call | _Held | _Step] = []
 
     @property
     def count(self) -> int:
@@ -193,6 +205,11 @@ class ToolCallAssembler:
         if self._waiting:
             self._advance()
 
+    def server_tool(self, *, type: str, name: str, input: str, output: str) -> None:
+        """A whole step of a tool that the provider ran: a block of its own."""
+        self._waiting.append(_Step(type, name, input, output))
+        self._advance()
+
     def finish(self) -> list[Warning]:
         """The answer is whole: end every call, show what is held back.
 
@@ -200,7 +217,7 @@ class ToolCallAssembler:
         model). Raises ProviderProtocolError for a nameless call."""
         self._end_live()
         for item in self._waiting:
-            if isinstance(item, _Held) or item.name or item.arguments.strip():
+            if not isinstance(item, _Call) or item.name or item.arguments.strip():
                 self._show(item)
                 self._end_live()
         self._waiting.clear()
@@ -268,9 +285,15 @@ class ToolCallAssembler:
                 return
             self._show(self._waiting.pop(0))
 
-    def _show(self, item: _Call | _Held) -> None:
+    def _show(self, item: _Call | _Held | _Step) -> None:
         if isinstance(item, _Held):
             self._writer.append(item.kind, item.text)
+            return
+        if isinstance(item, _Step):
+            self._writer.open("server_tool", name=item.name, type=item.type)
+            self._writer.delta(item.input)
+            self._writer.attach(output=item.output)
+            self._writer.close()
             return
         if not item.name:
             raise ProviderProtocolError("The provider sent a tool call without a name.")

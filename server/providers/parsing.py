@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
-from typing import Generic, Protocol, TypeVar
+from typing import Final, Generic, Protocol, TypeVar
 
 import msgspec
 
 from server.core.errors import ProviderError, ProviderProtocolError, StreamTruncated
 from server.core.events import BlockDelta, Completed, Failed, StreamEvent, Usage
 from server.providers.wire import Exchange
+
+MAX_COUNT: Final = 2**31 - 1
+"""Largest count that the contract carries."""
 
 T = TypeVar("T")
 Frame = TypeVar("Frame")
@@ -34,8 +37,8 @@ def try_decode(decoder: msgspec.json.Decoder[T], data: bytes | str) -> T | None:
 
 
 def tokens(count: float | None) -> int | None:
-    """A token count as an integer, whatever number the wire wrote it as; None stays None."""
-    return None if count is None else int(count)
+    """A count as an integer, whatever number the wire wrote it as; None for what is none or cannot be a count."""
+    return int(count) if count is not None and 0 <= count <= MAX_COUNT else None
 
 
 def merge_deltas(events: list[StreamEvent]) -> list[StreamEvent]:

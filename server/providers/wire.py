@@ -27,6 +27,7 @@ import msgspec
 
 from server.core.errors import ProviderError
 from server.core.events import Started, StreamEvent, Warning
+from server.core.messages import Opaque
 from server.core.ports import ListedModel, ProviderCall, ProviderTarget
 from server.providers.errors import rate_limit, request_id
 from server.providers.http import HttpRequest
@@ -68,12 +69,23 @@ class Exchange(msgspec.Struct, frozen=True):
             warnings=self.warnings,
         )
 
+    def opaque(self, data: bytes) -> Opaque:
+        """Data that goes back with the next turn, bound to this provider and to the model as it was asked for."""
+        return Opaque(self.call.target.provider, self.call.model, data)
+
     def provider_metadata(self, extra: Mapping[str, object]) -> str:
         """JSON text of `extra`, with `rate_limit` from the headers; "" when there is nothing. Values: JSON, or Raw."""
         found = {key: value for key, value in extra.items() if value is not None}
         if limits := rate_limit(self.headers):
             found["rate_limit"] = limits
         return msgspec.json.encode(found).decode() if found else ""
+
+
+def own_data(opaque: Opaque | None, call: ProviderCall) -> bytes | None:
+    """What `Exchange.opaque` kept, if it belongs to this call's provider and model; else None."""
+    if opaque is None or (opaque.provider, opaque.model) != (call.target.provider, call.model):
+        return None
+    return opaque.data
 
 
 class ModelPage(msgspec.Struct, frozen=True):

@@ -1,0 +1,280 @@
+"""From chunks to events: the state of one answer, streamed or whole."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+import msgspec
+
+from server.core.errors import ProviderUnavailable, StreamTruncated
+from server.core.events import Completed, StreamEvent, Usage, Warning
+from server.core.messages import Citation
+from server.providers.blocks import BlockWriter, ToolCallAssembler
+from server.providers.errors import provider_error
+from server.providers.openai_chat.chunks import (
+    ABSENT,
+    BROKEN,
+    USAGE,
+    Annotation,
+    Choice,
+    Chunk,
+    ContentPart,
+    Delta,
+    FunctionPiece,
+    ToolPiece,
+    arguments_text,
+    given,
+    map_finish_reason,
+    map_usage,
+)
+from server.providers.openai_chat.errors import error_of
+from server.providers.openai_chat.presets import Preset
+from server.providers.parsing import tokens, try_decode
+from server.providers.wire import Clock, Exchange, IdSource
+
+
+class Answer:
+    """Turns chunks into events, in order. `complete` once the server has said that nothing more comes.
+
+    Both raise ProviderError for an answer that failed on the way.
+    """
+
+    def __init__(
+        self, exchange: Exchange, preset: Preset, emit: Callable[[StreamEvent], None], *, new_id: IdSource, clock: Clock
+    ) -> None:
+        self.usage = Usage()
+        self._exchange = exchange
+        self._preset = preset
+        self._emit = emit
+        self._clock = clock
+        self._writer = BlockWriter(emit)
+        self._blocks = ToolCallAssembler(self._writer, new_id)
+        self._started = False
+        self._model = ""
+        self._finish: str | None = None
+        self._refusal: list[str] = []
+        self._details: list[dict[str, Any]] = []
+        self._logprobs: list[msgspec.Raw] = []
+        self._loose: list[Citation] = []
+        self._executed: dict[object, dict[str, Any]] = {}
+        self._extra: dict[str, object] = {}
+        self._warnings: dict[str, Warning] = {}
+
+    @property
+    def finish_reason(self) -> str | None:
+        """The server's word, None while it has not said one."""
+        return self._finish
+
+    def chunk(self, chunk: Chunk) -> None:
+        """One chunk of a stream, or all of a whole answer."""
+        self._note(chunk)
+        for choice in chunk.choices or ():
+            if choice.index:
+                continue
+            if not self._started:
+                self._started = True
+                self._emit(self._exchange.started(id=chunk.id, model=chunk.model))
+            self._choice(choice)
+        for error in (chunk.error, chunk.x_groq.error if chunk.x_groq is not None else ABSENT):
+            self._raise(error)
+
+    def complete(self) -> None:
+        """The stream's end as the server marks it ([DONE]), or the whole answer read."""
+        raw = self._finish
+        if raw in BROKEN:
+            raise ProviderUnavailable(f"The provider broke the answer off ({raw}).", code=raw)
+        if raw is None and self._preset.infers_finish and self._blocks.complete:
+            raw = ""
+            self._warn("finish_reason_inferred", "The server gave no finish reason; its tool calls are whole")
+        if raw is None or not self._started:
+            raise StreamTruncated("The answer ended without the provider having said that it is complete.")
+        has_calls = self._blocks.count > 0
+        self._run_tools(all_of_them=True)
+        self._seal()
+        warnings = self._blocks.finish()
+        self._leftovers()
+        self._emit(
+            Completed(
+                finish_reason=map_finish_reason(raw or "tool_calls", has_tool_calls=has_calls),
+                raw_finish_reason=raw,
+                usage=self.usage,
+                model=self._model,
+                warnings=(*self._warnings.values(), *warnings),
+                provider_metadata=self._exchange.provider_metadata(self._extra),
+                refusal="".join(self._refusal),
+            )
+        )
+
+    def _note(self, chunk: Chunk) -> None:
+        """What stands beside the choices. Usage may come several times and is cumulative: the last one holds."""
+        self._model = chunk.model or self._model
+        usage = chunk.usage
+        if not given(usage) and chunk.x_groq is not None:
+            usage = chunk.x_groq.usage
+        if given(usage):
+            counted = try_decode(USAGE, bytes(usage))
+            if counted is None:
+                self._warn("usage_unreadable", "What the server sent as usage could not be read")
+            else:
+                self.usage = map_usage(counted, reasoning_outside=self._preset.reasoning_outside)
+                self._extra["usage"] = usage
+        for name in ("service_tier", "system_fingerprint", "provider"):
+            if value := getattr(chunk, name):
+                self._extra[name] = value
+        for name in ("citations", "timings", "usage_breakdown"):
+            if given(raw := getattr(chunk, name)):
+                self._extra[name] = raw
+
+    def _choice(self, choice: Choice) -> None:
+        delta = choice.delta or choice.message
+        if delta is not None:
+            self._delta(delta, whole=choice.message is not None)
+        if choice.logprobs is not None and choice.logprobs.content:
+            self._logprobs.extend(choice.logprobs.content)
+        self._raise(choice.error)
+        if choice.finish_reason:
+            self._finish = choice.finish_reason
+        if choice.native_finish_reason:
+            self._extra["native_finish_reason"] = choice.native_finish_reason
+
+    def _delta(self, delta: Delta, *, whole: bool) -> None:
+        """In the order in which a whole answer's parts belong."""
+        if delta.reasoning_details:
+            self._reasoning_details(delta)
+        elif thought := delta.reasoning or delta.reasoning_content:
+            self._append("reasoning", thought)
+        if delta.executed_tools:
+            self._executed.update((tool.get("index", len(self._executed)), tool) for tool in delta.executed_tools)
+            self._run_tools()
+        if isinstance(delta.content, str):
+            self._append("text", delta.content)
+        elif delta.content:
+            self._parts(delta.content)
+        if delta.tool_calls or delta.function_call is not None:
+            self._calls(delta, whole=whole)
+        self._beside(delta)
+
+    def _calls(self, delta: Delta, *, whole: bool) -> None:
+        self._seal()
+        for position, piece in enumerate(delta.tool_calls or ()):
+            self._tool(piece, position if whole else None)
+        if (legacy := delta.function_call) is not None:
+            self._blocks.piece(index=-1, name=legacy.name, arguments=arguments_text(legacy.arguments))
+
+    def _beside(self, delta: Delta) -> None:
+        """What belongs to a block or to the answer as a whole, and is no block itself."""
+        if delta.refusal:
+            self._refusal.append(delta.refusal)
+        if delta.annotations:
+            self._annotate(delta.annotations)
+        if given(delta.audio) or given(delta.images):
+            self._warn("content_dropped", "The answer holds audio or images, which have no place in the neutral answer")
+
+    def _append(self, kind: Literal["text", "reasoning"], text: str) -> None:
+        if text:
+            if self._writer.kind != kind:
+                self._seal()
+            self._blocks.append(kind, text)
+
+    def _parts(self, parts: list[ContentPart]) -> None:
+        for part in parts:
+            if part.thinking is not None:
+                inner = part.thinking
+                self._append(
+                    "reasoning", inner if isinstance(inner, str) else "".join(piece.text or "" for piece in inner)
+                )
+            elif part.text is not None:
+                self._append("text", part.text)
+            else:
+                self._warn("content_dropped", f"A content part of type {part.type} has no place in the neutral answer")
+
+    def _tool(self, piece: ToolPiece, position: int | None) -> None:
+        function = piece.function or FunctionPiece()
+        opaque = self._exchange.opaque(bytes(piece.extra_content)) if given(piece.extra_content) else None
+        index = position if position is not None else tokens(piece.index)
+        self._blocks.piece(
+            index=index,
+            id=None if piece.id is None else str(piece.id),
+            name=function.name,
+            arguments=arguments_text(function.arguments),
+            opaque=opaque,
+        )
+
+    def _reasoning_details(self, delta: Delta) -> None:
+        """OpenRouter: the thoughts piece by piece, to be joined by index and sent back unchanged."""
+        text = delta.reasoning or ""
+        for detail in delta.reasoning_details or ():
+            if not delta.reasoning:
+                text += str(detail.get("text") or detail.get("summary") or "")
+            last = self._details[-1] if self._details else None
+            same = last is not None and all(last.get(key) == detail.get(key) for key in ("index", "type"))
+            if last is None or not same or (last.get("id") and detail.get("id") and last["id"] != detail["id"]):
+                self._details.append(dict(detail))
+                continue
+            for key, value in detail.items():
+                if key in ("text", "summary", "data") and isinstance(last.get(key), str) and isinstance(value, str):
+                    last[key] += value
+                elif value is not None:
+                    last[key] = value
+        if text:
+            self._append("reasoning", text)
+
+    def _seal(self) -> None:
+        """Give the open block what belongs to its end, before another one takes its place."""
+        if self._writer.kind == "reasoning" and self._details:
+            self._writer.attach(opaque=self._exchange.opaque(msgspec.json.encode(self._details)))
+            self._details = []
+        elif self._writer.kind == "text" and self._logprobs:
+            self._writer.attach(logprobs=msgspec.json.encode({"content": self._logprobs}).decode())
+            self._logprobs = []
+
+    def _leftovers(self) -> None:
+        """Thoughts that came with nothing to read: a block of their own, as they must go back with the next turn."""
+        if self._details:
+            self._writer.open("reasoning")
+            self._seal()
+            self._writer.close()
+        if self._loose:
+            self._extra["annotations"] = self._loose
+
+    def _annotate(self, annotations: list[Annotation]) -> None:
+        found = [
+            Citation(
+                url=cited.url,
+                title=cited.title,
+                cited_text=cited.content,
+                start=tokens(cited.start_index),
+                end=tokens(cited.end_index),
+            )
+            for annotation in annotations
+            if (cited := annotation.url_citation) is not None
+        ]
+        if self._writer.kind == "text":
+            self._writer.attach(citations=found)
+        else:
+            self._loose.extend(found)
+
+    def _run_tools(self, *, all_of_them: bool = False) -> None:
+        """Groq's compound systems: tools that ran at the provider, as blocks of their own once they have a result."""
+        for key, tool in list(self._executed.items()):
+            if not all_of_them and tool.get("output") is None:
+                continue
+            del self._executed[key]
+            self._seal()
+            kind = str(tool.get("type") or "tool")
+            self._blocks.server_tool(
+                type=kind,
+                name=str(tool.get("name") or kind),
+                input=str(tool.get("arguments") or ""),
+                output=msgspec.json.encode({k: v for k, v in tool.items() if k != "arguments"}).decode(),
+            )
+
+    def _raise(self, error: msgspec.Raw) -> None:
+        """Raise the error that stands in an answer, if one does."""
+        if given(error):
+            found = error_of({"error": msgspec.json.decode(error)}, None)
+            raise provider_error(found, self._exchange.headers, table=self._preset.errors, now=self._clock())
+
+    def _warn(self, code: str, message: str) -> None:
+        self._warnings.setdefault(message, Warning(code=code, message=f"{message}."))

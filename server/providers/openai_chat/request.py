@@ -1,0 +1,139 @@
+"""ChatRequest to the body of POST /chat/completions (platform.openai.com/docs/api-reference/chat)."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+
+from server.core.errors import UnsupportedParameter
+from server.core.events import Warning
+from server.core.messages import ChatRequest, HostedTool, Tool
+from server.core.ports import ProviderCall
+from server.providers.openai_chat.history import History, cache_control
+from server.providers.openai_chat.presets import Preset
+from server.providers.openai_chat.quirks import ThinkingCall
+from server.providers.params import JsonObject, applicable, approximated, merge_options, raw_object
+
+NO_PARAMETERS: Final = msgspec.Raw(b'{"type":"object","properties":{}}')
+"""The schema of a tool without arguments: some servers insist on one."""
+
+_PLAIN: Final = (
+    "temperature",
+    "top_p",
+    "top_k",
+    "frequency_penalty",
+    "presence_penalty",
+    "logprobs",
+    "top_logprobs",
+    "user",
+)
+"""Fields that have the same name and value on the wire."""
+
+RESERVED: Final = ("n",)
+"""One answer per call: with more, all but the first would be lost."""
+
+
+def build_body(call: ProviderCall, preset: Preset) -> tuple[JsonObject, tuple[Warning, ...]]:
+    """The body, ready to be encoded, and what of the request was changed for it.
+
+    Raises UnsupportedParameter for a part that cannot be left out without changing what is asked.
+    """
+    request, warnings = applicable(call.request, call.info, preset.unsupported)
+    history = History(call, preset)
+    body: JsonObject = {"model": call.model, "messages": history.build(request)}
+    _sampling(body, request, preset)
+    _tools(body, request, preset, warnings)
+    _format(body, request, preset, warnings)
+    if request.thinking is not None:
+        traits = call.info.thinking if call.info is not None else None
+        # A known model that does not think has nothing to turn off.
+        if call.info is None or traits is not None:
+            fields = preset.thinking(ThinkingCall(request.thinking, traits))
+            body |= fields.body
+            warnings.extend(fields.warnings)
+    if call.stream:
+        body["stream"] = True
+        if preset.stream_usage:
+            body["stream_options"] = {"include_usage": True}
+    merge_options(body, request.provider_options, RESERVED)
+    return body, (*warnings, *history.warnings)
+
+
+def _sampling(body: JsonObject, request: ChatRequest, preset: Preset) -> None:
+    for name in _PLAIN:
+        if (value := getattr(request, name)) is not None:
+            body[name] = value
+    if request.max_tokens is not None:
+        body[preset.max_tokens] = request.max_tokens
+    if request.stop:
+        body["stop"] = list(request.stop)
+    if request.seed is not None:
+        body[preset.seed] = request.seed
+
+
+def _tools(body: JsonObject, request: ChatRequest, preset: Preset, warnings: list[Warning]) -> None:
+    tools: list[JsonObject] = [_function(tool, index, preset) for index, tool in enumerate(request.tools)]
+    for index, hosted in enumerate(request.hosted_tools):
+        _hosted(body, tools, hosted, index, preset)
+    if tools:
+        body["tools"] = tools
+    if request.parallel_tool_calls is not None and tools:
+        body["parallel_tool_calls"] = request.parallel_tool_calls
+    choice = request.tool_choice
+    if choice is None:
+        return
+    if choice.mode == "required" or (choice.mode == "tool" and not preset.named_tool_choice):
+        body["tool_choice"] = preset.required
+        if choice.mode == "tool":
+            warnings.append(approximated("tool_choice", "the server cannot be told which tool; any was required"))
+    elif choice.mode == "tool":
+        body["tool_choice"] = {"type": "function", "function": {"name": choice.name}}
+    else:
+        body["tool_choice"] = choice.mode
+
+
+def _function(tool: Tool, index: int, preset: Preset) -> JsonObject:
+    function: JsonObject = {"name": tool.name}
+    if tool.description is not None:
+        function["description"] = tool.description
+    function["parameters"] = (
+        NO_PARAMETERS if tool.parameters is None else raw_object(tool.parameters, f"tools[{index}].parameters")
+    )
+    if tool.strict is not None:
+        function["strict"] = tool.strict
+    wire: JsonObject = {"type": "function", "function": function}
+    if tool.cache is not None and preset.cache_control:
+        wire["cache_control"] = cache_control(tool.cache.ttl)
+    return wire
+
+
+def _hosted(body: JsonObject, tools: list[JsonObject], hosted: HostedTool, index: int, preset: Preset) -> None:
+    field = f"hosted_tools[{index}]"
+    options = msgspec.json.decode(raw_object(hosted.options, f"{field}.options")) if hosted.options else {}
+    if hosted.type == "web_search" and preset.web_search_options:
+        body["web_search_options"] = options
+    elif hosted.type in preset.hosted_tools or preset.any_hosted_tool:
+        tools.append({"type": preset.hosted_tools.get(hosted.type, hosted.type), **options})
+    else:
+        raise UnsupportedParameter.field(field, f"{preset.name} runs no {hosted.type} in Chat Completions")
+
+
+def _format(body: JsonObject, request: ChatRequest, preset: Preset, warnings: list[Warning]) -> None:
+    wanted = request.response_format
+    if wanted is None or wanted.type == "text":
+        return
+    if wanted.type == "json_schema" and wanted.schema is not None and preset.json_schema:
+        schema: JsonObject = {
+            "name": wanted.name or "response",
+            "schema": raw_object(wanted.schema, "response_format.schema"),
+        }
+        if wanted.description is not None:
+            schema["description"] = wanted.description
+        if wanted.strict is not None:
+            schema["strict"] = wanted.strict
+        body["response_format"] = {"type": "json_schema", "json_schema": schema}
+        return
+    body["response_format"] = {"type": "json_object"}
+    if wanted.type == "json_schema":
+        warnings.append(approximated("response_format", "the server takes no schema; any JSON object was asked for"))
