@@ -58,7 +58,8 @@ async def require_current_schema(url: Secret, database: Database) -> None:
 
 
 async def migrate(url: Secret) -> None:
-    """Bring the schema up to HEAD, in one transaction; nothing to do is fine, and so are two at once.
+    """Bring the schema up to HEAD, in one transaction; nothing to do is fine, and so are two processes at once (in one
+    process one at a time: Alembic keeps its context in a global).
 
     Makes a SQLite file (mode 0600) that is not there yet; a file that others may read is closed to them. Raises
     SetupError, Unavailable, InternalError.
