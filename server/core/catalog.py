@@ -58,10 +58,11 @@ class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
 
     id: `provider/model`. model: the provider's own name. aliases: other names that the provider takes for it.
     context_tokens, output_tokens: the limits, None where unpublished. rejects: request fields (proto names, e.g.
-    `temperature`) that the model answers with an error; rejects_while_thinking: the same while it thinks. thinking:
-    None for a model that does not. hosts: the host names that serve it, for a server without a slug of its own (a row
-    of `custom` is no fact about every custom endpoint); () for all of the provider's. as_of: ISO date on which the
-    facts were taken; source: public page or SDK they are from.
+    `temperature`) that the model answers with an error, or ignores in silence; rejects_while_thinking: the same while
+    it thinks. thinking: None for a model that does not. forced_tool_choice: whether it can be told that it must call a
+    tool (`required`, or one by name). hosts: the host names that serve it, for a server without a slug of its own (a
+    row of `custom` is no fact about every custom endpoint); () for all of the provider's. as_of: ISO date for which the
+    source is known to say so; source: public page or SDK that the facts are from.
     """
 
     id: str
@@ -76,6 +77,7 @@ class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
     rejects: tuple[str, ...] = ()
     rejects_while_thinking: tuple[str, ...] = ()
     thinking: ThinkingTraits | None = None
+    forced_tool_choice: bool = True
     hosts: tuple[str, ...] = ()
     as_of: str = ""
     source: str = ""
@@ -94,6 +96,7 @@ class _Row(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     rejects: tuple[str, ...] = ()
     rejects_while_thinking: tuple[str, ...] = ()
     thinking: ThinkingTraits | None = None
+    forced_tool_choice: bool = True
     hosts: tuple[str, ...] = ()
     as_of: date
     source: str
@@ -189,7 +192,7 @@ def near(name: str, models: Iterable[ModelInfo], n: int = 3) -> tuple[str, ...]:
     return tuple(sorted(scores, key=lambda id: (-scores[id], id))[:n])
 
 
-_NEAR = 0.6
+_NEAR = 0.65
 _CONTAINED = 0.75
 """Likeness of a name that holds the wanted one whole, as `anthropic.claude-x-v1:0` does `claude-x`."""
 

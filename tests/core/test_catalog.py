@@ -8,6 +8,7 @@ import pytest
 
 from server.core.catalog import Catalog, parse_catalog
 from server.data import model_tables
+from server.providers.registry import ENTRIES
 
 ROW = {
     "model": "alpha-1",
@@ -140,3 +141,89 @@ def test_a_row_without_a_due_field_is_refused(missing: str) -> None:
 def test_tables_that_contradict_themselves_are_refused(tables: list[bytes]) -> None:
     with pytest.raises(ValueError, match=r"."):
         parse_catalog(tables)
+
+
+# --- the facts that ship ---
+
+
+def test_every_provider_that_can_be_configured_has_its_table_and_no_other(shipped: Catalog) -> None:
+    assert set(shipped.providers) == set(ENTRIES)
+    assert len(shipped) > 100
+
+
+@pytest.mark.parametrize("document", [pytest.param(t, id=json.loads(t)["provider"]) for t in model_tables()])
+def test_a_table_is_sorted_so_that_a_hand_finds_its_row(document: bytes) -> None:
+    table = json.loads(document)
+    models = [row["model"] for row in table["models"]]
+    assert models == sorted(models)
+
+
+def test_every_fact_has_a_past_date_and_a_source(shipped: Catalog) -> None:
+    for info in shipped:
+        assert "2025-01-01" < info.as_of < "2100", info.id
+        assert info.source.strip(), info.id
+
+
+def test_an_embedding_has_no_answer_and_a_chat_model_streams_unless_it_is_a_slow_pro_model(shipped: Catalog) -> None:
+    for info in shipped:
+        if info.kind == "embedding":
+            assert info.capabilities == ("embeddings",), info.id
+            assert info.output_tokens is None, info.id
+        else:
+            assert "streaming" in info.capabilities or info.model.endswith("-pro"), info.id
+
+
+def test_an_answer_fits_its_context(shipped: Catalog) -> None:
+    for info in shipped:
+        assert (info.output_tokens or 0) <= (info.context_tokens or 10**9), info.id
+
+
+def test_how_a_model_thinks_is_consistent(shipped: Catalog) -> None:
+    for info in shipped:
+        thinking = info.thinking
+        if thinking is None:
+            continue
+        assert ("none" not in thinking.efforts) or thinking.can_disable, info.id
+        assert thinking.default_on or thinking.can_disable, f"{info.id}: thinks only when asked, so it can be left out"
+        assert thinking.min_budget <= (thinking.max_budget or 10**9), info.id
+        assert thinking.budget or not (thinking.min_budget or thinking.max_budget), info.id
+
+
+def test_what_a_model_rejects_always_is_not_listed_again_for_when_it_thinks(shipped: Catalog) -> None:
+    for info in shipped:
+        assert not set(info.rejects) & set(info.rejects_while_thinking), info.id
+
+
+def test_a_compatible_server_is_a_fact_about_its_hosts_alone(shipped: Catalog) -> None:
+    assert all(info.hosts for info in shipped.of("custom"))
+    assert not any(info.hosts for info in shipped if info.provider != "custom")
+
+
+@pytest.mark.parametrize(
+    ("id", "rejects", "while_thinking", "budget", "can_disable"),
+    [
+        ("openai/gpt-4o", False, False, False, None),
+        ("openai/gpt-5", True, False, False, False),
+        ("openai/gpt-5.1", False, True, False, True),
+        ("openai/gpt-5.6", False, True, False, True),
+        ("openai/o3", True, False, False, False),
+        ("anthropic/claude-opus-4-8", True, False, False, True),
+        ("anthropic/claude-sonnet-5-5", True, False, False, False),
+        ("anthropic/claude-haiku-4-5", False, True, True, True),
+        ("bedrock/eu.anthropic.claude-sonnet-4-5-20250929-v1:0", False, True, True, True),
+        ("gemini/models/gemini-2.5-pro", False, False, True, False),
+        ("gemini/gemini-2.5-flash", False, False, True, True),
+        ("groq/openai/gpt-oss-120b", False, False, False, False),
+        ("xai/grok-4.5", False, False, False, False),
+    ],
+)
+def test_the_facts_that_change_requests_are_as_published(
+    shipped: Catalog, id: str, rejects: bool, while_thinking: bool, budget: bool, can_disable: bool | None
+) -> None:
+    """temperature: rejected always, or while thinking; a thinking budget; whether thinking can be turned off."""
+    info = shipped.get(id)
+    assert info is not None
+    assert ("temperature" in info.rejects) == rejects
+    assert ("temperature" in info.rejects_while_thinking) == while_thinking
+    assert (info.thinking.budget if info.thinking else False) == budget
+    assert (info.thinking.can_disable if info.thinking else None) == can_disable

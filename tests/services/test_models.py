@@ -6,6 +6,8 @@ import json
 from datetime import UTC, datetime
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from server.core.access import Workspace
 from server.core.catalog import Catalog, parse_catalog
@@ -337,6 +339,33 @@ def test_the_providers_404_for_a_mistyped_model_gets_near_names() -> None:
     assert explained.metadata["candidates"].split(",")[0] == "openai/gpt-4o-mini"
     assert str(explained) == explained.message
     assert "openai/gpt-4o-mini" in explained.message
+
+
+WORDS = st.lists(
+    st.sampled_from(
+        ["openai", "Groq", "custom", "bedrock", "groq", "compound", "gpt-4o", "us.llama", "llama", "", "/", "é"]
+    ),
+    max_size=4,
+).map("/".join) | st.text(max_size=20)
+
+
+@given(
+    words=WORDS,
+    provider=st.sampled_from([None, "openai", "GROQ", "custom", "nobody"]),
+    name=st.sampled_from([None, "local", "gq", "nobody"]),
+)
+def test_any_words_give_a_route_or_an_error_of_the_tree_and_a_routes_id_leads_to_the_same_model(
+    words: str, provider: str | None, name: str | None
+) -> None:
+    models = service(*ALL, default="custom/demo", enabled=("custom/custom/x", "custom/groq/compound"))
+    try:
+        route = models.resolve("w", words, provider, name)
+    except DragomanError:
+        return
+    again = models.resolve("w", route.id, None, route.config.name)
+    assert route.model
+    assert (again.id, again.model, again.config) == (route.id, route.model, route.config)
+    assert models.resolve("w", route.id).id == route.id
 
 
 # --- the snapshot ---
