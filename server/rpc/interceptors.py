@@ -1,0 +1,251 @@
+"""The one way into every RPC: authenticate, authorise, validate, run, turn errors into statuses, write one log line."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+import re
+import secrets
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import aclosing
+from typing import Any, Protocol
+
+import grpc
+from google.protobuf.message import Message
+
+from server.core.access import Principal, Role
+from server.core.errors import InternalError, InvalidRequest, PermissionDenied, Unauthenticated
+from server.rpc.call import Call
+from server.rpc.errors import retry_after_header, to_status
+from server.rpc.log import ACCESS_LOGGER
+from server.rpc.rules import RULES, Rule
+from server.rpc.validation import RequestValidator
+
+OWN_SERVICES = "/dragoman."
+"""Methods that get a Call for their context; the others (health, reflection) were written for grpc's own."""
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+
+_Context = grpc.aio.ServicerContext[Any, Any]
+_Behavior = Callable[[Any, Any], Any]
+
+
+class Authenticator(Protocol):
+    """Finds out whose key was presented."""
+
+    async def authenticate(self, presented: str) -> Principal:
+        """Raises Unauthenticated; Unavailable when keys cannot be checked."""
+        ...
+
+
+class Undecodable:
+    """Stands for a request whose bytes are not its message."""
+
+
+class CallInterceptor(grpc.aio.ServerInterceptor):
+    """Wraps each method once, when it is first called.
+
+    now: a clock for durations, in seconds.
+    """
+
+    def __init__(
+        self,
+        authenticator: Authenticator,
+        validator: RequestValidator,
+        rules: Mapping[str, Rule] = RULES,
+        *,
+        now: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        self._authenticator = authenticator
+        self._validator = validator
+        self._rules = rules
+        self._now = now
+        self._access_log = logging.getLogger(ACCESS_LOGGER)
+        self._wrapped: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any] | None]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> grpc.RpcMethodHandler[Any, Any] | None:
+        """The method's wrapped handler; what `continuation` says (None) for a method that does not exist."""
+        method = handler_call_details.method
+        wrapped = self._wrapped.get(method)
+        if wrapped is None:
+            handler = await continuation(handler_call_details)
+            if handler is None:
+                return None
+            wrapped = self._wrapped[method] = self._wrap(method, handler)
+        return wrapped
+
+    # --- wrapping a method, once --------------------------------------------------------------------------------------
+
+    def _wrap(self, method: str, handler: Any) -> grpc.RpcMethodHandler[Any, Any]:
+        decode, encode = handler.request_deserializer, handler.response_serializer
+        if handler.unary_unary:
+            unary = self._runner(method, self._unary(handler.unary_unary))
+            return grpc.unary_unary_rpc_method_handler(unary, _lenient(decode), encode)
+        if handler.unary_stream:
+            stream = self._runner(method, self._stream(handler.unary_stream))
+            return grpc.unary_stream_rpc_method_handler(stream, _lenient(decode), encode)
+        if handler.stream_stream:
+            stream = self._runner(method, self._stream(handler.stream_stream))
+            return grpc.stream_stream_rpc_method_handler(stream, decode, encode)
+        unary = self._runner(method, self._unary(handler.stream_unary))
+        return grpc.stream_unary_rpc_method_handler(unary, decode, encode)
+
+    def _runner(self, method: str, run: Callable[[Call, Any, Any], Awaitable[Any]]) -> Any:
+        rule = self._rules.get(method)
+        own = method.startswith(OWN_SERVICES)
+
+        async def call_method(request: Any, context: _Context) -> Any:
+            began = self._now()
+            call = _new_call(method, context)
+            try:
+                await self._admit(call, rule, request)
+                result = await run(call, request, call if own else context)
+                if call.trailing:
+                    context.set_trailing_metadata(tuple(call.trailing))
+            except grpc.aio.AbortError:
+                call.code = context.code()
+                raise
+            except asyncio.CancelledError:
+                call.code = grpc.StatusCode.CANCELLED
+                raise
+            except Exception as error:  # the last place before the wire: nothing may pass untranslated
+                await self._abort(call, error)
+                raise  # not reached: abort raises
+            finally:
+                self._log(call, self._now() - began, quiet=rule == "public")
+            return result
+
+        return call_method
+
+    @staticmethod
+    def _unary(behavior: _Behavior) -> Callable[[Call, Any, Any], Awaitable[Any]]:
+        async def run(_call: Call, request: Any, context: Any) -> Any:
+            return await behavior(request, context)
+
+        return run
+
+    @staticmethod
+    def _stream(behavior: _Behavior) -> Callable[[Call, Any, Any], Awaitable[Any]]:
+        """Writes the stream itself: grpc.aio, which would iterate it, leaves a generator to the garbage collector when
+        the caller goes away during a write. Here it is closed before the call ends."""
+
+        async def run(call: Call, request: Any, context: Any) -> None:
+            produced = behavior(request, context)
+            if inspect.isawaitable(produced):  # it writes by itself
+                await produced
+                return
+            write = call.context.write
+            async with aclosing(produced) as messages:
+                async for message in messages:
+                    await write(message)
+
+        return run
+
+    # --- each call ----------------------------------------------------------------------------------------------------
+
+    async def _admit(self, call: Call, rule: Rule | None, request: Any) -> None:
+        if rule is None:
+            raise InternalError("The method has no access rule.")
+        if isinstance(rule, Role):
+            call.principal = await self._authenticator.authenticate(presented_key(call.context.invocation_metadata()))
+            if call.principal.role < rule:
+                raise PermissionDenied(f"The key's role is {_name(call.principal.role)}; the call needs {_name(rule)}.")
+        if isinstance(request, Undecodable):
+            raise InvalidRequest("The request is not a valid message of this method.")
+        if isinstance(request, Message):
+            self._validator.check(request)
+
+    @staticmethod
+    async def _abort(call: Call, error: Exception) -> None:
+        failure = call.fail(error)
+        status = to_status(failure, call.request_id)
+        trailing: list[tuple[str, str | bytes]] = [
+            *_request_id_trailer(call),
+            ("grpc-status-details-bin", status.SerializeToString()),
+        ]
+        wait = retry_after_header(failure)
+        if wait is not None:
+            trailing.append(("retry-after", wait))
+        await call.context.abort(call.code, status.message, tuple(trailing))
+
+    def _log(self, call: Call, seconds: float, *, quiet: bool) -> None:
+        level = logging.DEBUG if quiet else logging.INFO
+        if self._access_log.isEnabledFor(level):
+            self._access_log.log(level, "call", extra={"fields": _access_fields(call, seconds)})
+
+
+def presented_key(metadata: Any) -> str:
+    """The one key in a call's metadata. Raises Unauthenticated for none, InvalidRequest for two different ones."""
+    keys: dict[str, None] = {}
+    for name, value in metadata or ():
+        text = value if isinstance(value, str) else value.decode("utf-8", "replace")
+        if name == "authorization":
+            scheme, _, key = text.strip().partition(" ")
+            if scheme.lower() != "bearer":
+                raise Unauthenticated("The authorization metadata is not of the form 'Bearer <key>'.")
+            keys[key.strip()] = None
+        elif name == "x-api-key":
+            keys[text.strip()] = None
+    keys.pop("", None)
+    if not keys:
+        raise Unauthenticated("The call carries no key.")
+    if len(keys) > 1:
+        raise InvalidRequest("authorization and x-api-key carry different keys: send one of them.")
+    return next(iter(keys))
+
+
+def _new_call(method: str, context: _Context) -> Call:
+    request_id = transport = ""
+    for name, value in context.invocation_metadata() or ():
+        if name == "x-request-id" and isinstance(value, str) and _REQUEST_ID.fullmatch(value):
+            request_id = value
+        elif name == "x-dragoman-transport" and isinstance(value, str):
+            transport = value
+    call = Call(method, request_id or secrets.token_hex(16), transport, context)
+    call.trailing.extend(_request_id_trailer(call))
+    return call
+
+
+def _request_id_trailer(call: Call) -> list[tuple[str, str | bytes]]:
+    """For direct callers; the proxy puts its own into every response."""
+    return [] if call.transport else [("x-request-id", call.request_id)]
+
+
+def _lenient(decode: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
+    """grpc.aio answers UNKNOWN and a stack trace where decoding raises; so it does not, and `_admit` refuses."""
+
+    def decoded(data: bytes) -> Any:
+        try:
+            return decode(data)
+        except Exception:  # noqa: BLE001 - protobuf's implementations raise different types
+            return Undecodable()
+
+    return decoded
+
+
+def _name(role: Role) -> str:
+    return role.name.lower()
+
+
+def _access_fields(call: Call, seconds: float) -> dict[str, object]:
+    fields: dict[str, object] = {
+        "method": call.method,
+        "status": getattr(call.code, "name", str(call.code)),
+        "duration_ms": round(seconds * 1000, 1),
+        "request_id": call.request_id,
+        "transport": call.transport or "direct",
+        "reason": call.reason,
+        "key_id": call.principal.key_id if call.principal else "",
+        "workspace_id": call.workspace_id,
+        "provider": call.provider,
+        "model": call.model,
+        "prompt_tokens": call.usage.prompt_tokens,
+        "completion_tokens": call.usage.completion_tokens,
+    }
+    return {name: value for name, value in fields.items() if value not in ("", None)}

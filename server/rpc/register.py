@@ -1,0 +1,56 @@
+"""Puts every service on a server: the contract's four, health, reflection."""
+
+from __future__ import annotations
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from dragoman.v1 import (
+    llm_service_pb2,
+    llm_service_pb2_grpc,
+    model_service_pb2,
+    model_service_pb2_grpc,
+    provider_config_service_pb2,
+    provider_config_service_pb2_grpc,
+    status_service_pb2,
+    status_service_pb2_grpc,
+)
+from server.core.snapshot import SnapshotSource
+from server.rpc.health import Lifecycle
+from server.rpc.llm import LLM, Gateway, Workspaces
+from server.rpc.models import ModelDirectory, Models
+from server.rpc.provider_configs import Configurations, ProviderConfigs
+from server.rpc.status import Status
+
+SERVICES = (
+    llm_service_pb2.DESCRIPTOR.services_by_name["LLMService"].full_name,
+    model_service_pb2.DESCRIPTOR.services_by_name["ModelService"].full_name,
+    provider_config_service_pb2.DESCRIPTOR.services_by_name["ProviderConfigService"].full_name,
+    status_service_pb2.DESCRIPTOR.services_by_name["StatusService"].full_name,
+)
+"""Full names of the contract's services: what a Lifecycle is made for."""
+
+
+async def register(
+    server: grpc.aio.Server,
+    *,
+    gateway: Gateway,
+    workspaces: Workspaces,
+    models: ModelDirectory,
+    configs: Configurations,
+    snapshots: SnapshotSource,
+    lifecycle: Lifecycle,
+    version: str,
+) -> None:
+    """Add all services to a server that was made with a CallInterceptor and is not started yet."""
+    llm_service_pb2_grpc.add_LLMServiceServicer_to_server(LLM(gateway, workspaces), server)
+    model_service_pb2_grpc.add_ModelServiceServicer_to_server(Models(models, workspaces), server)
+    provider_config_service_pb2_grpc.add_ProviderConfigServiceServicer_to_server(
+        ProviderConfigs(configs, workspaces), server
+    )
+    status_service_pb2_grpc.add_StatusServiceServicer_to_server(Status(lifecycle, snapshots, version), server)
+    await lifecycle.start()
+    health_pb2_grpc.add_HealthServicer_to_server(lifecycle.servicer, server)
+    health_name = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
+    reflection.enable_server_reflection((*SERVICES, health_name, reflection.SERVICE_NAME), server)

@@ -1,0 +1,35 @@
+"""Who may call what: one table, for every RPC that the server answers. A method without a row is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+from server.core.access import Role
+
+Rule = Role | Literal["public"]
+"""The least role that may call a method; public: no key needed."""
+
+RULES: Mapping[str, Rule] = {
+    "/dragoman.v1.LLMService/Generate": Role.MEMBER,
+    "/dragoman.v1.LLMService/GenerateText": Role.MEMBER,
+    "/dragoman.v1.LLMService/Complete": Role.MEMBER,
+    "/dragoman.v1.LLMService/Chat": Role.MEMBER,
+    "/dragoman.v1.ModelService/ListModels": Role.VIEWER,
+    "/dragoman.v1.ModelService/GetModel": Role.VIEWER,
+    "/dragoman.v1.ProviderConfigService/CreateProviderConfig": Role.ADMIN,
+    "/dragoman.v1.ProviderConfigService/GetProviderConfig": Role.VIEWER,
+    "/dragoman.v1.ProviderConfigService/ListProviderConfigs": Role.VIEWER,
+    "/dragoman.v1.ProviderConfigService/ListAvailableProviderConfigs": Role.VIEWER,
+    "/dragoman.v1.ProviderConfigService/UpdateProviderConfig": Role.ADMIN,
+    "/dragoman.v1.ProviderConfigService/DeleteProviderConfig": Role.ADMIN,
+    "/dragoman.v1.ProviderConfigService/ValidateProviderConfig": Role.ADMIN,
+    "/dragoman.v1.ProviderConfigService/GetProviderConfigStats": Role.VIEWER,
+    "/dragoman.v1.StatusService/GetLiveness": "public",
+    "/dragoman.v1.StatusService/GetReadiness": "public",
+    "/grpc.health.v1.Health/Check": "public",
+    "/grpc.health.v1.Health/List": "public",
+    "/grpc.health.v1.Health/Watch": "public",
+    # The contract is public; reflection tells nothing else.
+    "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo": "public",
+}
