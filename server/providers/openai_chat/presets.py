@@ -34,8 +34,9 @@ class Preset(msgspec.Struct, frozen=True, kw_only=True):
     `stream_options.include_usage` is known there. reasoning_back: where the thoughts of earlier turns go.
     reasoning_outside: completion_tokens does not count reasoning, so it is added. infers_finish: the server is known
     to end a stream with [DONE] and no finish_reason after tool calls. call_id: rewrites tool call ids, the same way for
-    a call and its result. hosted_tools: neutral name -> the server's own, as a member of `tools`; any_hosted_tool:
-    other types are passed on as they are. bad_key: words of a 400 by which alone the server tells a bad key.
+    a call and its result. tool_choices: the modes that it knows. hosted_tools: neutral name -> the server's own, as a
+    member of `tools`; any_hosted_tool: other types are passed on as they are. bad_key: words of a 400 by which alone
+    the server tells a bad key.
     """
 
     name: str
@@ -53,7 +54,7 @@ class Preset(msgspec.Struct, frozen=True, kw_only=True):
     reasoning_outside: bool = False
     infers_finish: bool = False
     call_id: Callable[[str], str] | None = None
-    named_tool_choice: bool = True
+    tool_choices: tuple[str, ...] = ("auto", "none", "required", "tool")
     json_schema: bool = True
     remote_images: bool = True
     files: bool = False
@@ -173,12 +174,12 @@ OLLAMA: Final = Preset(
     auth="optional_bearer",
     unsupported={
         **_NO_TOP_K,
-        "tool_choice": "Ollama does not support it",
         "parallel_tool_calls": "Ollama does not support it",
         "user": "Ollama does not support it",
         "logprobs": "Ollama does not support it",
         "top_logprobs": "Ollama does not support it",
     },
+    tool_choices=("auto",),
     remote_images=False,
     reasoning_back="reasoning",
     infers_finish=True,
@@ -189,7 +190,8 @@ LLAMACPP: Final = Preset(
     auth="optional_bearer",
     errors=CHAT_ERRORS.extended(codes={"exceed_context_size_error": ContextLengthExceeded}),
     reasoning_back="reasoning_content",
-    named_tool_choice=False,
+    # A named choice silently becomes auto there.
+    tool_choices=("auto", "none", "required"),
     infers_finish=True,
 )
 

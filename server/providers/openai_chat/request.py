@@ -8,12 +8,12 @@ import msgspec
 
 from server.core.errors import UnsupportedParameter
 from server.core.events import Warning
-from server.core.messages import ChatRequest, HostedTool, Tool
+from server.core.messages import ChatRequest, HostedTool, Tool, ToolChoice
 from server.core.ports import ProviderCall
 from server.providers.openai_chat.history import History, cache_control
 from server.providers.openai_chat.presets import Preset
 from server.providers.openai_chat.quirks import ThinkingCall
-from server.providers.params import JsonObject, applicable, approximated, merge_options, raw_object
+from server.providers.params import JsonObject, applicable, approximated, merge_options, raw_object, stripped
 
 NO_PARAMETERS: Final = msgspec.Raw(b'{"type":"object","properties":{}}')
 """The schema of a tool without arguments: some servers insist on one."""
@@ -80,17 +80,22 @@ def _tools(body: JsonObject, request: ChatRequest, preset: Preset, warnings: lis
         body["tools"] = tools
     if request.parallel_tool_calls is not None and tools:
         body["parallel_tool_calls"] = request.parallel_tool_calls
-    choice = request.tool_choice
-    if choice is None:
-        return
-    if choice.mode == "required" or (choice.mode == "tool" and not preset.named_tool_choice):
-        body["tool_choice"] = preset.required
-        if choice.mode == "tool":
-            warnings.append(approximated("tool_choice", "the server cannot be told which tool; any was required"))
-    elif choice.mode == "tool":
+    if request.tool_choice is not None:
+        _choice(body, request.tool_choice, preset, warnings)
+
+
+def _choice(body: JsonObject, choice: ToolChoice, preset: Preset, warnings: list[Warning]) -> None:
+    """The nearest mode that the server knows."""
+    mode = choice.mode
+    if mode == "tool" and mode not in preset.tool_choices and "required" in preset.tool_choices:
+        mode = "required"
+        warnings.append(approximated("tool_choice", "the server cannot be told which tool; any was required"))
+    if mode not in preset.tool_choices:
+        warnings.append(stripped("tool_choice", f"{preset.name} knows only {', '.join(preset.tool_choices)}"))
+    elif mode == "tool":
         body["tool_choice"] = {"type": "function", "function": {"name": choice.name}}
     else:
-        body["tool_choice"] = choice.mode
+        body["tool_choice"] = preset.required if mode == "required" else mode
 
 
 def _function(tool: Tool, index: int, preset: Preset) -> JsonObject:
