@@ -1,0 +1,215 @@
+"""The composition root: the only file that knows everyone. What it makes, it closes, in the opposite order."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+import sys
+from collections.abc import AsyncIterator, Callable
+from importlib.metadata import PackageNotFoundError
+from importlib.metadata import version as package_version
+from typing import Final
+
+import grpc
+import msgspec
+
+from server.core.catalog import parse_catalog
+from server.core.ports import CallTimeouts
+from server.core.setup import SetupError
+from server.data import model_tables
+from server.providers.registry import ProviderRegistry
+from server.providers.transport.client import AiohttpTransport
+from server.providers.transport.guard import GuardedResolver
+from server.rpc.health import Lifecycle
+from server.rpc.interceptors import CallInterceptor
+from server.rpc.log import JsonFormatter
+from server.rpc.register import SERVICES, register
+from server.rpc.validation import RequestValidator
+from server.services.access import Access, utc_now
+from server.services.gateway import Gateway
+from server.services.models import ModelService
+from server.services.provider_configs import ProviderConfigs
+from server.services.targets import Targets
+from server.services.usage import UsageRecorder
+from server.settings import Settings
+from server.store.cipher import Keyring
+from server.store.master_key import parse_keyring, read_keyring
+from server.store.store import Store, StoreOptions
+from server.store.store import open_store as open_sql_store
+
+log = logging.getLogger("dragoman.app")
+
+MAX_PENDING_CALLS: Final = 20_000
+"""Calls that gRPC's core holds before it sheds new ones; its own limit of 1,000 cuts bursts of streams short."""
+
+KEEPALIVE_SECONDS: Final = 30
+"""How often an idle connection is probed: less than the idle timeouts of common load balancers (60 s and more)."""
+
+
+class Services(msgspec.Struct, frozen=True):
+    """The use cases over one open store."""
+
+    store: Store
+    access: Access
+    models: ModelService
+    gateway: Gateway
+    configs: ProviderConfigs
+
+
+class RunningServer(msgspec.Struct, frozen=True):
+    """A server that takes calls. port: the one that it listens on."""
+
+    services: Services
+    lifecycle: Lifecycle
+    grpc: grpc.aio.Server
+    port: int
+
+
+def version() -> str:
+    """The installed package's version."""
+    try:
+        return package_version("dragoman")
+    except PackageNotFoundError:
+        return "0+unknown"
+
+
+def configure_logging(settings: Settings) -> None:
+    """JSON lines on stderr, for this process."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonFormatter())
+    logging.basicConfig(level=settings.log_level.upper(), handlers=[handler], force=True)
+    # What libraries say of their own work at info is noise in a service's log.
+    for name in ("aiohttp", "aiosqlite", "alembic", "asyncio", "sqlalchemy"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def master_keyring(settings: Settings) -> Keyring:
+    """The master keys from where the settings say. Raises SetupError."""
+    path = settings.master_key_path()
+    if path is None:
+        assert settings.master_key is not None  # noqa: S101 - what master_key_path means by None
+        return parse_keyring(settings.master_key)
+    return read_keyring(path, allow_shared=settings.master_key_file_shared)
+
+
+@contextlib.asynccontextmanager
+async def open_store(settings: Settings) -> AsyncIterator[Store]:
+    """The store that the settings name. Raises SetupError, Unavailable."""
+    options = StoreOptions(
+        url=settings.database(),
+        poll_seconds=settings.snapshot_poll_seconds,
+        max_configs_per_workspace=settings.max_configs_per_workspace,
+    )
+    async with open_sql_store(options, master_keyring(settings), clock=utc_now) as store:
+        yield store
+
+
+@contextlib.asynccontextmanager
+async def open_services(settings: Settings) -> AsyncIterator[Services]:
+    """The use cases, wired. Raises SetupError, Unavailable."""
+    async with open_store(settings) as store:
+        transport = AiohttpTransport(GuardedResolver(settings.allowed_endpoints), user_agent=f"dragoman/{version()}")
+        recorder = UsageRecorder(store.stats)
+        recorder.start()
+        try:
+            yield _wire(settings, store, ProviderRegistry(transport), recorder)
+        finally:
+            await recorder.stop()
+            await transport.aclose()
+
+
+def _wire(settings: Settings, store: Store, providers: ProviderRegistry, recorder: UsageRecorder) -> Services:
+    models = ModelService(store.snapshots, parse_catalog(model_tables()))
+    targets = Targets(store.vault, settings.allowed_endpoints)
+    timeouts = CallTimeouts(
+        connect=settings.connect_timeout_seconds,
+        first_token=settings.first_token_timeout_seconds,
+        idle=settings.idle_timeout_seconds,
+    )
+    return Services(
+        store=store,
+        access=Access(store.snapshots, store.hasher, store.access),
+        models=models,
+        gateway=Gateway(models, providers, targets, recorder, timeouts),
+        configs=ProviderConfigs(
+            store.configs, store.stats, store.vault, targets, providers, settings.allowed_endpoints
+        ),
+    )
+
+
+@contextlib.asynccontextmanager
+async def running_server(settings: Settings) -> AsyncIterator[RunningServer]:
+    """A server that takes calls until the block ends; then it drains. Raises SetupError (a taken port), Unavailable."""
+    async with open_services(settings) as services:
+        lifecycle = Lifecycle(SERVICES)
+        interceptor = CallInterceptor(services.access, RequestValidator())
+        server = grpc.aio.server(interceptors=[interceptor], options=_channel_options(settings))
+        await register(
+            server,
+            gateway=services.gateway,
+            workspaces=services.access,
+            models=services.models,
+            configs=services.configs,
+            snapshots=services.store.snapshots,
+            lifecycle=lifecycle,
+            version=version(),
+        )
+        port = _listen(server, settings)
+        await server.start()
+        await lifecycle.serve()
+        log.info("serving", extra={"fields": {"port": port, "version": version()}})
+        try:
+            yield RunningServer(services, lifecycle, server, port)
+        finally:
+            # Not serving first, so that balancers look elsewhere; then running calls may finish.
+            await lifecycle.drain()
+            await server.stop(settings.shutdown_grace_seconds)
+            log.info("stopped")
+
+
+def _channel_options(settings: Settings) -> list[tuple[str, int]]:
+    return [
+        ("grpc.max_receive_message_length", settings.max_message_bytes),
+        ("grpc.max_send_message_length", settings.max_message_bytes),
+        # Two servers on one port would share its calls silently.
+        ("grpc.so_reuseport", 0),
+        ("grpc.keepalive_time_ms", KEEPALIVE_SECONDS * 1000),
+        ("grpc.keepalive_timeout_ms", 20_000),
+        ("grpc.keepalive_permit_without_calls", 1),
+        # Clients may probe as often as this server does.
+        ("grpc.http2.min_ping_interval_without_data_ms", KEEPALIVE_SECONDS * 1000 // 2),
+        ("grpc.server.max_pending_requests", MAX_PENDING_CALLS),
+        ("grpc.server.max_pending_requests_hard_limit", MAX_PENDING_CALLS * 2),
+    ]
+
+
+def _listen(server: grpc.aio.Server, settings: Settings) -> int:
+    place = f"{settings.grpc_host}:{settings.grpc_port}"
+    try:
+        port = server.add_insecure_port(place)
+    except RuntimeError as exc:
+        raise SetupError(
+            f"The gRPC server cannot listen on {place}; is the port taken?",
+            mend="Stop what uses it, or set DRAGOMAN_GRPC_PORT.",
+        ) from exc
+    return int(port)
+
+
+async def serve(settings: Settings, *, on_ready: Callable[[int], None] | None = None) -> None:
+    """Serve until SIGTERM or SIGINT, then drain; a second signal ends the grace period. on_ready: called with the port.
+
+    Raises SetupError, Unavailable.
+    """
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    async with running_server(settings) as running:
+        if on_ready is not None:
+            on_ready(running.port)
+        await stop.wait()
+        log.info("draining", extra={"fields": {"grace_seconds": settings.shutdown_grace_seconds}})
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, lambda: asyncio.ensure_future(running.grpc.stop(None)))
