@@ -1,4 +1,4 @@
-"""Make gen/ from the contract: Python code with stubs, the descriptor set for Envoy, the OpenAPI document.
+"""Make gen/ from the contract: Python code with stubs, Envoy's descriptor set and rules, the OpenAPI document.
 
 Everything it runs comes from the lock, nothing from the network, and the same contract gives the same bytes. With
 ``--check`` it writes nothing and fails where gen/ (or a vendored proto) is not what would be written.
@@ -20,7 +20,7 @@ from grpc_tools import protoc
 from protovalidate._gen.buf.validate import validate_pb
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-from tools import openapi
+from tools import edge_rules, openapi
 
 ROOT = Path(__file__).resolve().parent.parent
 VALIDATE = "buf/validate/validate.proto"
@@ -121,6 +121,8 @@ def generate(protos: Path, third_party: Path, out: Path) -> None:
         document = openapi.render(openapi.document(descriptors(commented)))
     (out / "openapi").mkdir()
     (out / "openapi" / "dragoman.yaml").write_text(BANNER + document)
+    (out / "lua").mkdir()
+    (out / "lua" / "rest.lua").write_text(edge_rules.render(descriptors(described)))
 
 
 def tree(root: Path) -> dict[str, bytes]:

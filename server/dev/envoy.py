@@ -1,7 +1,7 @@
 """The proxy for the dev profile and the tests: envoy.yaml with other addresses, and the command line that runs it.
 
-envoy.yaml runs as it stands; what differs from machine to machine is replaced as text, so that the file that is tested is
-the file that is deployed.
+envoy.yaml runs as it stands; what differs from machine to machine is replaced as text, so that the file that is tested
+is the file that is deployed.
 """
 
 from __future__ import annotations

@@ -1,0 +1,39 @@
+"""One Envoy and one echo server for all tests of the edge: what they do is set anew by each test."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import httpx
+import pytest
+
+from server.dev.envoy import Address
+from tests.e2e.echo import Echo, echo_server
+from tests.e2e.envoy import Proxy, proxy
+
+
+@pytest.fixture(scope="session")
+def _echo() -> Iterator[Echo]:
+    with echo_server() as echo:
+        yield echo
+
+
+@pytest.fixture(scope="session")
+def edge(_echo: Echo, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy]:
+    """Envoy in front of the echo server."""
+    with proxy(tmp_path_factory.mktemp("envoy"), Address("127.0.0.1", _echo.port)) as running:
+        yield running
+
+
+@pytest.fixture
+def echo(_echo: Echo) -> Echo:
+    """The server behind `edge`, with nothing told to it yet."""
+    _echo.reset()
+    return _echo
+
+
+@pytest.fixture
+def rest(edge: Proxy) -> Iterator[httpx.Client]:
+    """A REST client of `edge`."""
+    with httpx.Client(base_url=edge.url, timeout=30) as client:
+        yield client
