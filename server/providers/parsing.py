@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from typing import Final, Generic, Protocol, TypeVar
@@ -22,10 +23,10 @@ Frame_co = TypeVar("Frame_co", covariant=True)
 
 def decode(decoder: msgspec.json.Decoder[T], data: bytes | str, what: str) -> T:
     """`data` as the decoder's type. what: for the message, e.g. "a stream event". Raises ProviderProtocolError."""
-    try:
-        return decoder.decode(data)
-    except (msgspec.MsgspecError, ValueError, RecursionError) as exc:
-        raise ProviderProtocolError(f"The provider sent {what} that is not its protocol.") from exc
+    found = try_decode(decoder, data)
+    if found is None:
+        raise ProviderProtocolError(f"The provider sent {what} that is not its protocol.")
+    return found
 
 
 def try_decode(decoder: msgspec.json.Decoder[T], data: bytes | str) -> T | None:
@@ -33,7 +34,24 @@ def try_decode(decoder: msgspec.json.Decoder[T], data: bytes | str) -> T | None:
     try:
         return decoder.decode(data)
     except (msgspec.MsgspecError, ValueError, RecursionError):
+        whole = data.encode() if isinstance(data, str) else data
+        mended = _SURROGATE.sub(_mend, whole)
+        if mended == whole:
+            return None
+    try:
+        return decoder.decode(mended)
+    except (msgspec.MsgspecError, ValueError, RecursionError):
         return None
+
+
+_SURROGATE: Final = re.compile(
+    rb"(\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2})|(\\u[dD][89a-fA-F][0-9a-fA-F]{2})|(\\.)", re.DOTALL
+)
+
+
+def _mend(match: re.Match[bytes]) -> bytes:
+    """Half a surrogate pair is no character, and servers that cut text anywhere send one: it becomes U+FFFD."""
+    return rb"\ufffd" if match[2] else match[0]
 
 
 def tokens(count: float | None) -> int | None:

@@ -47,8 +47,10 @@ class HttpChatProvider:
         built = self._wire.build_request(call)
         timeouts = call.timeouts if call.stream else _patient(call.timeouts)
         started = False
+        call_id = ""
         try:
             async with self._transport.send(built.http, timeouts) as response:
+                call_id = request_id(response.headers)
                 if not _ok(response.status):
                     raise await self._refusal(call.target, response)
                 exchange = Exchange(call, response.status, response.headers, built.warnings)
@@ -63,7 +65,7 @@ class HttpChatProvider:
                         yield batch
         except DragomanError as error:
             if isinstance(error, ProviderError):
-                scrub(error, call.target)
+                scrub(error, call.target, request_id=call_id)
             if not started:
                 raise
             yield [Failed(error)]

@@ -274,7 +274,8 @@ class Answer:
         """Raise the error that stands in an answer, if one does."""
         if given(error):
             found = error_of({"error": msgspec.json.decode(error)}, None)
-            raise provider_error(found, self._exchange.headers, table=self._preset.errors, now=self._clock())
+            # Retry hints in the head of a 200 are not about an error that came later.
+            raise provider_error(found, {}, table=self._preset.errors, now=self._clock())
 
     def _warn(self, code: str, message: str) -> None:
         self._warnings.setdefault(message, Warning(code=code, message=f"{message}."))
