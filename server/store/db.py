@@ -24,7 +24,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from sqlalchemy.pool import AsyncAdaptedQueuePool, NullPool
 
 from server.store.outages import translated, unconfirmed
-from server.store.tables import store_state
+from server.store.tables import Part, store_state
 
 Dialect = Literal["sqlite", "postgresql"]
 Committed = Callable[[int], Awaitable[None]]
@@ -39,20 +39,23 @@ _STATEMENT_SECONDS = 15.0
 
 
 class WriteTransaction:
-    """An open write: `connection` for statements, `shown_by_snapshot` where the snapshot shows what they change."""
+    """An open write: `connection` for statements, `changes` for the parts of the snapshot that show them."""
 
     def __init__(self, connection: AsyncConnection) -> None:
         self.connection = connection
-        self._moves_revision = False
+        self._changed: set[Part] = set()
 
-    def shown_by_snapshot(self) -> None:
-        self._moves_revision = True
+    def changes(self, part: Part) -> None:
+        """The snapshot has to show this write."""
+        self._changed.add(part)
 
     async def finish(self) -> int | None:
         """Move the revision where it has to; last of all, so that its row is locked for as short as can be."""
-        if not self._moves_revision:
+        if not self._changed:
             return None
-        statement = update(store_state).values(revision=store_state.c.revision + 1).returning(store_state.c.revision)
+        following = store_state.c.revision + 1
+        values = {"revision": following, **{f"{part}_revision": following for part in self._changed}}
+        statement = update(store_state).values(values).returning(store_state.c.revision)
         return int((await self.connection.execute(statement)).scalar_one())
 
 
@@ -60,7 +63,7 @@ class Database:
     """One database, its connections, and who wants to know of writes."""
 
     def __init__(self, engine: AsyncEngine) -> None:
-        self._engine = engine
+        self.engine = engine
         self.dialect: Dialect = "sqlite" if engine.dialect.name == "sqlite" else "postgresql"
         self._turn = asyncio.Lock() if self.dialect == "sqlite" else contextlib.nullcontext()
         self._listeners: list[Committed] = []
@@ -77,7 +80,7 @@ class Database:
     async def read(self) -> AsyncIterator[AsyncConnection]:
         """One state of the database. Raises Unavailable, InternalError."""
         with translated():
-            async with self._engine.connect() as connection:
+            async with self.engine.connect() as connection:
                 if self.dialect == "postgresql":
                     await connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
                 yield connection
@@ -90,7 +93,7 @@ class Database:
         """
         async with self._turn:
             with translated():
-                async with self._engine.connect() as connection:
+                async with self.engine.connect() as connection:
                     await connection.execution_options(**{_WRITES: True})
                     transaction = WriteTransaction(connection)
                     yield transaction
@@ -103,7 +106,7 @@ class Database:
 
     async def dispose(self) -> None:
         """Close every connection."""
-        await self._engine.dispose()
+        await self.engine.dispose()
 
 
 def open_database(url: URL, *, foreign_keys: bool = True, pooled: bool = True) -> Database:

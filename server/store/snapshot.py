@@ -11,23 +11,26 @@ import asyncio
 import contextlib
 import logging
 from collections import defaultdict
+from collections.abc import AsyncIterator
+from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import RowMapping, Select, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from server.core.access import ApiKey, Workspace
 from server.core.errors import DragomanError, InternalError, Unavailable
 from server.core.provider_config import ProviderConfig
 from server.core.snapshot import Snapshot
 from server.store.db import Database
 from server.store.repositories.rows import config_from_row, key_from_row, workspace_from_row
-from server.store.tables import api_keys, provider_configs, store_state, workspaces
+from server.store.tables import Part, api_keys, provider_configs, store_state, workspaces
 from server.store.vault import DatabaseVault
 from server.store.wrapped_keys import load_data_keys
 
-_log = logging.getLogger(__name__)
+_log = logging.getLogger("dragoman.store")
 
-_ROWS_BETWEEN_YIELDS = 500
-"""A reload gives way to calls in progress after each so many rows."""
+_ROWS_AT_A_TIME = 200
+"""A reload gives way to calls in progress after each so many rows: a millisecond or two."""
 
 
 class SnapshotKeeper:
@@ -45,12 +48,14 @@ class SnapshotKeeper:
         self._poll_seconds = poll_seconds
         self._spacing_seconds = spacing_seconds
         self._snapshot: Snapshot | None = None
+        self._loaded: dict[Part, int] = {}
         self._stale = True
         self._flying = asyncio.Lock()
         self._next: asyncio.Task[Snapshot] | None = None
         self._hurry = asyncio.Event()
         self._last_takeoff = float("-inf")
         self._poller: asyncio.Task[None] | None = None
+        self._closed = False
         database.on_commit(self._catch_up)
 
     async def start(self) -> None:
@@ -59,12 +64,18 @@ class SnapshotKeeper:
         self._poller = asyncio.create_task(self._poll(), name="snapshot-poll")
 
     async def aclose(self) -> None:
-        """Stop watching; the last picture stays."""
-        for task in (self._poller, self._next):
-            if task is not None:
-                task.cancel()
-                with contextlib.suppress(asyncio.CancelledError, DragomanError):
-                    await task
+        """Stop watching, once reads in progress have ended; the last picture stays."""
+        self._closed = True
+        if self._poller is not None:
+            self._poller.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._poller
+        # Not cancelled: a writer may wait for it, and its write is done.
+        self._hurry.set()
+        if self._next is not None:
+            await asyncio.wait([self._next])
+        async with self._flying:
+            pass
 
     def current(self) -> Snapshot:
         if self._snapshot is None:
@@ -80,7 +91,7 @@ class SnapshotKeeper:
 
     async def _catch_up(self, revision: int) -> None:
         """After an own write. The write is done, so an outage now is the poll's to mend."""
-        if self._snapshot is None or self._snapshot.revision >= revision:
+        if self._closed or self._snapshot is None or self._snapshot.revision >= revision:
             return
         flight = self._next_flight()
         self._hurry.set()
@@ -116,42 +127,53 @@ class SnapshotKeeper:
             except DragomanError as exc:
                 self._lost(exc)
                 raise
+            except Exception as exc:
+                defect = InternalError("The store's content could not be read.")
+                defect.__cause__ = exc
+                self._lost(defect)
+                raise defect from exc
             self._regained()
             return self._snapshot
 
     async def _read(self) -> Snapshot:
         async with self._database.read() as connection:
-            revision = (await connection.execute(select(store_state.c.revision))).scalar_one()
-            if self._snapshot is not None and self._snapshot.revision == revision:
+            state = (await connection.execute(select(store_state))).mappings().one()
+            if self._snapshot is not None and self._snapshot.revision == state["revision"]:
                 return self._snapshot
-            try:
-                return await self._load(connection, revision)
-            except (ValueError, TypeError, KeyError) as exc:
-                raise InternalError("The store holds a row that this version cannot read.") from exc
+            snapshot = await self._load(connection, state)
+            self._loaded = {part: state[f"{part}_revision"] for part in Part}
+            return snapshot
 
-    async def _load(self, connection: AsyncConnection, revision: int) -> Snapshot:
+    async def _load(self, connection: AsyncConnection, state: RowMapping) -> Snapshot:
+        """The last picture with the parts that moved since."""
+        old = self._snapshot
+        moved = {part for part in Part if self._loaded.get(part) != state[f"{part}_revision"]}
+        return Snapshot(
+            revision=state["revision"],
+            workspaces=await _workspaces(connection) if old is None or Part.WORKSPACES in moved else old.workspaces,
+            keys=await _keys(connection) if old is None or Part.KEYS in moved else old.keys,
+            configs=await self._configs(connection) if old is None or Part.CONFIGS in moved else old.configs,
+        )
+
+    async def _configs(self, connection: AsyncConnection) -> dict[str, tuple[ProviderConfig, ...]]:
+        """By workspace, oldest first; and the data keys that open them."""
         self._vault.learn(await load_data_keys(connection))
-        found_workspaces = {}
-        for row in (await connection.execute(select(workspaces))).mappings():
-            found_workspaces[row["id"]] = workspace_from_row(row)
-        keys = {}
-        for count, row in enumerate((await connection.execute(select(api_keys))).mappings(), start=1):
-            keys[row["digest"]] = key_from_row(row)
-            if count % _ROWS_BETWEEN_YIELDS == 0:
-                await asyncio.sleep(0)
-        configs: defaultdict[str, list[ProviderConfig]] = defaultdict(list)
-        statement = select(provider_configs).order_by(provider_configs.c.id)
-        for count, row in enumerate((await connection.execute(statement)).mappings(), start=1):
-            configs[row["workspace_id"]].append(config_from_row(row))
-            if count % _ROWS_BETWEEN_YIELDS == 0:
-                await asyncio.sleep(0)
-        return Snapshot(revision, found_workspaces, keys, {id: tuple(found) for id, found in configs.items()})
+        found: defaultdict[str, list[ProviderConfig]] = defaultdict(list)
+        async for row in _rows(connection, select(provider_configs).order_by(provider_configs.c.id)):
+            found[row["workspace_id"]].append(config_from_row(row))
+        return {workspace_id: tuple(configs) for workspace_id, configs in found.items()}
 
     def _lost(self, exc: DragomanError) -> None:
-        """Logged when it begins, not at every poll; the cause by type alone, since drivers put values into texts."""
+        """Logged when it begins, not at every poll. Of an outage the cause's type alone, since drivers put values into
+        texts; a defect with its trace, in which SQLAlchemy hides them."""
         if not self._stale and self._snapshot is not None:
-            cause = type(exc.__cause__).__name__
-            _log.warning("the store cannot be read (%s, %s): serving revision %d", exc.reason, cause, self._revision())
+            _log.warning(
+                "the store cannot be read (%s, %s): serving revision %d",
+                exc.reason,
+                type(exc.__cause__).__name__,
+                self._snapshot.revision,
+                exc_info=exc if isinstance(exc, InternalError) else None,
+            )
         self._stale = True
 
     def _regained(self) -> None:
@@ -161,3 +183,19 @@ class SnapshotKeeper:
 
     def _revision(self) -> int:
         return 0 if self._snapshot is None else self._snapshot.revision
+
+
+async def _workspaces(connection: AsyncConnection) -> dict[str, Workspace]:
+    return {row["id"]: workspace_from_row(row) async for row in _rows(connection, select(workspaces))}
+
+
+async def _keys(connection: AsyncConnection) -> dict[bytes, ApiKey]:
+    return {row["digest"]: key_from_row(row) async for row in _rows(connection, select(api_keys))}
+
+
+async def _rows(connection: AsyncConnection, statement: Select[Any]) -> AsyncIterator[RowMapping]:
+    async with connection.stream(statement.execution_options(yield_per=_ROWS_AT_A_TIME)) as result:
+        async for rows in result.mappings().partitions():
+            for row in rows:
+                yield row
+            await asyncio.sleep(0)

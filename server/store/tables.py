@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from enum import StrEnum
 
 from sqlalchemy import (
     JSON,
@@ -34,6 +35,14 @@ metadata = MetaData(
         "pk": "pk_%(table_name)s",
     }
 )
+
+
+class Part(StrEnum):
+    """What the snapshot is made of; each is read whole."""
+
+    WORKSPACES = "workspaces"
+    KEYS = "keys"
+    CONFIGS = "configs"
 
 
 class UtcDateTime(TypeDecorator[datetime]):
@@ -69,6 +78,8 @@ store_state = Table(
     Column("id", SmallInteger, primary_key=True, autoincrement=False),
     # Moves in the transaction of every write that the snapshot shows. Its row lock orders the writers of Postgres.
     Column("revision", BigInteger, nullable=False),
+    # The revision of the last write to each part, so that one part's change reloads that part alone.
+    *(Column(f"{part}_revision", BigInteger, nullable=False) for part in Part),
     CheckConstraint("id = 1", name="one_row"),
 )
 

@@ -20,7 +20,7 @@ from server.store.cipher import CipherError, Key, Keyring, Purpose, UnknownKey
 from server.store.db import Database
 from server.store.wrapped_keys import WrappedKey, ensure_key, unwrap
 
-_log = logging.getLogger(__name__)
+_log = logging.getLogger("dragoman.store")
 
 
 class DatabaseVault:

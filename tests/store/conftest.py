@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -13,7 +12,7 @@ from server.core.secret import Secret
 from server.store.cipher import Key, Keyring
 from server.store.schema import migrate
 from server.store.store import Store, StoreOptions, open_store
-from tests.store.examples import a_workspace
+from tests.store.examples import a_workspace, now
 from tests.support.postgres import PostgresCluster, postgres_cluster
 
 __all__ = ["postgres_cluster"]
@@ -58,7 +57,3 @@ async def store(url: Secret, master: Keyring) -> AsyncIterator[Store]:
 async def workspace(store: Store) -> Workspace:
     """A workspace that is in the store."""
     return await store.access.create_workspace(a_workspace())
-
-
-def now() -> datetime:
-    return datetime.now(UTC)

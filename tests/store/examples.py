@@ -15,6 +15,10 @@ from server.core.provider_config import ProviderConfig
 WITHIN_SECONDS = 20.0
 
 
+def now() -> datetime:
+    return datetime.now(UTC)
+
+
 def new_id(prefix: str) -> str:
     return sortable_id(prefix, datetime.now(UTC), secrets.token_bytes(ID_ENTROPY_BYTES))
 

@@ -15,8 +15,7 @@ from server.core.secret import Secret
 from server.store.master_key import read_keyring
 from server.store.schema import migrate
 from server.store.store import StoreOptions, open_store
-from tests.store.conftest import now
-from tests.store.examples import a_config, a_key
+from tests.store.examples import a_config, a_key, now
 
 
 async def main(action: str, url: Secret, master_key: Path, workspace_id: str = "") -> None:

@@ -15,8 +15,7 @@ from server.core.provider_config import ConfigStats, ProviderConfig
 from server.core.secret import Secret
 from server.store.cipher import Keyring
 from server.store.store import Store, StoreOptions, open_store
-from tests.store.conftest import now
-from tests.store.examples import a_config, a_workspace
+from tests.store.examples import a_config, a_workspace, now
 
 MOMENT = datetime(2025, 2, 3, 4, 5, 6, 789012, tzinfo=UTC)
 FULL: dict[str, Any] = {

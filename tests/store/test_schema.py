@@ -23,7 +23,7 @@ from server.store.schema import HEAD, SchemaState, migrate, schema_state
 from server.store.store import StoreOptions, open_store
 from server.store.tables import metadata
 from server.store.url import parse_url
-from tests.store.conftest import now
+from tests.store.examples import now
 from tests.support.process import PROJECT
 
 

@@ -18,9 +18,8 @@ from server.core.setup import SetupError
 from server.store.cipher import Key, Keyring, sealed_by
 from server.store.schema import migrate
 from server.store.store import Store, StoreOptions, open_store
-from server.store.tables import wrapped_keys
-from tests.store.conftest import now
-from tests.store.examples import a_config, a_workspace
+from server.store.tables import Part, wrapped_keys
+from tests.store.examples import a_config, a_workspace, now
 
 CREDENTIAL = Secret("sk-canary-crédential-0123456789")
 
@@ -120,7 +119,7 @@ async def test_a_data_key_that_does_not_unwrap_is_logged_once_and_harms_its_work
     async with store.database.write() as transaction:
         statement = update(wrapped_keys).where(wrapped_keys.c.workspace_id == bad.id).values(wrapped=b"\x01" * 80)
         await transaction.connection.execute(statement)
-        transaction.shown_by_snapshot()
+        transaction.changes(Part.CONFIGS)
     with caplog.at_level(logging.ERROR):
         async with open_store(StoreOptions(url=url), master, clock=now) as after:
             await after.configs.create(a_config(good.id))

@@ -13,7 +13,7 @@ from server.core.access import ApiKey, Workspace
 from server.core.errors import AlreadyExists, NotFound
 from server.store.db import Database
 from server.store.repositories.rows import key_from_row, key_to_row, workspace_from_row, workspace_to_row
-from server.store.tables import api_keys, workspaces
+from server.store.tables import Part, api_keys, workspaces
 
 
 class SqlAccessStore:
@@ -29,7 +29,7 @@ class SqlAccessStore:
             insert = self._database.insert(workspaces).values(workspace_to_row(workspace)).on_conflict_do_nothing()
             if (await transaction.connection.execute(insert)).rowcount == 0:
                 raise AlreadyExists(f"There is a workspace '{workspace.name}' already.")
-            transaction.shown_by_snapshot()
+            transaction.changes(Part.WORKSPACES)
         return workspace
 
     async def list_workspaces(self) -> Sequence[Workspace]:
@@ -48,7 +48,7 @@ class SqlAccessStore:
                 raise _no_workspace() from exc
             if inserted == 0:
                 raise AlreadyExists("There is such a key already.")
-            transaction.shown_by_snapshot()
+            transaction.changes(Part.KEYS)
         return key
 
     async def list_keys(self, workspace_id: str | None = None) -> Sequence[ApiKey]:
@@ -71,7 +71,7 @@ class SqlAccessStore:
             row = (await transaction.connection.execute(statement)).mappings().one_or_none()
             if row is None:
                 raise NotFound("There is no such key.")
-            transaction.shown_by_snapshot()
+            transaction.changes(Part.KEYS)
         return key_from_row(row)
 
     async def set_default_model(self, workspace_id: str, model: str | None) -> Workspace:
@@ -86,7 +86,7 @@ class SqlAccessStore:
             row = (await transaction.connection.execute(statement)).mappings().one_or_none()
             if row is None:
                 raise _no_workspace()
-            transaction.shown_by_snapshot()
+            transaction.changes(Part.WORKSPACES)
         return workspace_from_row(row)
 
 

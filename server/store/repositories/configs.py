@@ -15,7 +15,7 @@ from server.core.errors import AlreadyExists, Conflict, LimitExceeded, NotFound
 from server.core.provider_config import ProviderConfig
 from server.store.db import Database
 from server.store.repositories.rows import config_from_row, config_to_row
-from server.store.tables import provider_configs, workspaces
+from server.store.tables import Part, provider_configs, workspaces
 
 _columns = provider_configs.c
 _VALIDATION = ("validated_at", "valid", "validation_message")
@@ -39,7 +39,7 @@ class SqlConfigStore:
             insert = insert.on_conflict_do_nothing(index_elements=[_columns.workspace_id, _columns.name])
             if (await transaction.connection.execute(insert)).rowcount == 0:
                 raise _taken(config.name)
-            transaction.shown_by_snapshot()
+            transaction.changes(Part.CONFIGS)
         return config
 
     async def get(self, config_id: str) -> ProviderConfig | None:
@@ -85,7 +85,7 @@ class SqlConfigStore:
                 raise _taken(config.name) from exc
             if row is None:
                 raise await _missed(transaction.connection, config.id)
-            transaction.shown_by_snapshot()
+            transaction.changes(Part.CONFIGS)
         return config_from_row(row)
 
     async def delete(self, config_id: str) -> None:
@@ -93,7 +93,7 @@ class SqlConfigStore:
             statement = delete(provider_configs).where(_columns.id == config_id)
             if (await transaction.connection.execute(statement)).rowcount == 0:
                 raise _no_config()
-            transaction.shown_by_snapshot()
+            transaction.changes(Part.CONFIGS)
 
     async def record_validation(
         self, config_id: str, *, valid: bool, message: str, expected_etag: str | None = None
@@ -105,7 +105,7 @@ class SqlConfigStore:
         async with self._database.write() as transaction:
             if (await transaction.connection.execute(statement)).rowcount == 0:
                 raise await _missed(transaction.connection, config_id)
-            transaction.shown_by_snapshot()
+            transaction.changes(Part.CONFIGS)
 
     async def _require_room(self, connection: AsyncConnection, workspace_id: str) -> None:
         """Locks the workspace's row, so that of two creates at the limit one sees the other."""

@@ -26,10 +26,14 @@ def _make_state() -> None:
         "store_state",
         sa.Column("id", sa.SmallInteger, autoincrement=False),
         sa.Column("revision", sa.BigInteger, nullable=False),
+        sa.Column("workspaces_revision", sa.BigInteger, nullable=False),
+        sa.Column("keys_revision", sa.BigInteger, nullable=False),
+        sa.Column("configs_revision", sa.BigInteger, nullable=False),
         sa.PrimaryKeyConstraint("id", name="pk_store_state"),
         sa.CheckConstraint("id = 1", name=op.f("ck_store_state_one_row")),
     )
-    op.bulk_insert(state, [{"id": 1, "revision": 1}])
+    revisions = dict.fromkeys(("revision", "workspaces_revision", "keys_revision", "configs_revision"), 1)
+    op.bulk_insert(state, [{"id": 1, **revisions}])
 
 
 def _make_access() -> None:
