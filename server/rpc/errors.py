@@ -14,6 +14,7 @@ from google.protobuf import any_pb2, duration_pb2, message
 from google.rpc import error_details_pb2, status_pb2
 
 from server.core import errors as e
+from server.core.endpoint import EndpointRefused
 
 DOMAIN = "dragoman"
 
@@ -44,6 +45,8 @@ CODES: Mapping[type[e.DragomanError], grpc.StatusCode] = {
     e.ProviderTimeout: grpc.StatusCode.DEADLINE_EXCEEDED,
     e.ProviderProtocolError: grpc.StatusCode.UNAVAILABLE,
     e.StreamTruncated: grpc.StatusCode.UNAVAILABLE,
+    # Nothing was sent: the workspace's endpoint has to change first.
+    EndpointRefused: grpc.StatusCode.FAILED_PRECONDITION,
 }
 """Each class stands for its subclasses too, as far as they have no row of their own."""
 

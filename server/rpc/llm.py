@@ -104,6 +104,7 @@ def _observe(call: Call, event: StreamEvent) -> None:
         call.usage = event.usage
         if isinstance(event, Failed):
             raise event.error
+        call.model = event.model or call.model
 
 
 def _ascii(text: str) -> str:

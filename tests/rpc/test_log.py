@@ -48,10 +48,12 @@ def parse(text: str) -> int:
 
 
 def test_an_exception_is_told_by_types_and_places_alone() -> None:
+    written: Any = None
     try:
         parse("canary")
     except RuntimeError:
-        outer, inner = line("dragoman.errors", "call failed", exc=True)["error"]
+        written = line("dragoman.errors", "call failed", exc=True)
+    outer, inner = written["error"]
     assert (outer["type"], inner["type"]) == ("RuntimeError", "ValueError")
     assert [frame.split()[-1] for frame in outer["frames"]] == [
         "test_an_exception_is_told_by_types_and_places_alone",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 from datetime import datetime
 from typing import cast
 
@@ -111,7 +110,7 @@ def page_start(token: str) -> str | None:
         return None
     try:
         return base64.b64decode(token, altchars=b"-_", validate=True).decode()
-    except (binascii.Error, UnicodeError):
+    except ValueError:  # not ASCII, not base64, not UTF-8
         raise InvalidRequest.field("page_token", "is not one that this service gave out") from None
 
 
