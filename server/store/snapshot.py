@@ -32,6 +32,9 @@ _log = logging.getLogger("dragoman.store")
 _ROWS_AT_A_TIME = 200
 """A reload gives way to calls in progress after each so many rows: a millisecond or two."""
 
+_READ_SECONDS = 5.0
+"""How long a database that hangs, and neither answers nor breaks the connection, is taken for a slow one."""
+
 
 class SnapshotKeeper:
     """The SnapshotSource port over the database; `start` it before use, `aclose` it after.
@@ -123,7 +126,7 @@ class SnapshotKeeper:
             self._last_takeoff = clock()
             self._next = None
             try:
-                self._snapshot = await self._read()
+                self._snapshot = await self._read_in_time()
             except DragomanError as exc:
                 self._lost(exc)
                 raise
@@ -134,6 +137,13 @@ class SnapshotKeeper:
                 raise defect from exc
             self._regained()
             return self._snapshot
+
+    async def _read_in_time(self) -> Snapshot:
+        try:
+            async with asyncio.timeout(_READ_SECONDS):
+                return await self._read()
+        except TimeoutError as exc:
+            raise Unavailable("The store does not answer.") from exc
 
     async def _read(self) -> Snapshot:
         async with self._database.read() as connection:

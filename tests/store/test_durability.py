@@ -9,10 +9,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from sqlalchemy import func, select
 
 from server.core.secret import Secret
 from server.store.cipher import Keyring
 from server.store.store import StoreOptions, open_store
+from server.store.tables import workspaces
 from tests.store.examples import a_workspace, now
 from tests.store.test_snapshot import write_key
 from tests.support.process import PROJECT
@@ -78,3 +80,13 @@ async def test_the_revision_counts_the_writes_that_the_snapshot_shows(
         await asyncio.gather(*(store.access.create_workspace(a_workspace()) for _ in range(writes)))
         await store.vault.seal(next(iter(store.snapshots.current().workspaces)), "cfg_1", "key", Secret("x"))
         assert (await store.snapshots.refresh()).revision == before + writes
+
+
+async def test_a_read_sees_one_state_whatever_is_written_meanwhile(url: Secret, master: Keyring) -> None:
+    async with open_store(StoreOptions(url=url), master, clock=now) as store:
+        count = select(func.count()).select_from(workspaces)
+        async with store.database.read() as connection:
+            before = (await connection.execute(count)).scalar_one()
+            await store.access.create_workspace(a_workspace())
+            assert (await connection.execute(count)).scalar_one() == before == 0
+        assert len(await store.access.list_workspaces()) == 1
