@@ -193,7 +193,10 @@ def _url(target: ProviderTarget, preset: Preset, path: str) -> str:
     base = target.endpoint or preset.base_url
     if base is None:
         raise NotConfigured(f"The configuration for {preset.name} needs an endpoint.")
-    parts = urlsplit(base)
+    try:
+        parts = urlsplit(base)
+    except ValueError as exc:
+        raise NotConfigured(f"The endpoint for {preset.name} is no URL.") from exc
     root = parts.path.rstrip("/").removesuffix("/chat/completions")
     if not root and target.endpoint:
         root = preset.path
