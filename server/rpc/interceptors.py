@@ -143,7 +143,10 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             write = call.context.write
             async with aclosing(produced) as messages:
                 async for message in messages:
-                    await write(message)
+                    try:
+                        await write(message)
+                    except grpc.aio.InternalError as error:  # the call is over; the cancellation is on its way
+                        raise asyncio.CancelledError from error
 
         return run
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from collections.abc import AsyncIterator
 
 import grpc
@@ -11,6 +13,29 @@ from server.rpc.interceptors import CallInterceptor
 from server.rpc.register import register
 from server.rpc.validation import RequestValidator
 from tests.rpc.house import House
+
+
+class _Queued(logging.Handler):
+    """Hands each record's status over, or its message where it has none."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: asyncio.Queue[str] = asyncio.Queue()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.put_nowait(getattr(record, "fields", {}).get("status", record.getMessage()))
+
+
+@pytest.fixture
+async def log_lines() -> AsyncIterator[asyncio.Queue[str]]:
+    """What the server logs of calls and defects."""
+    handler, logger = _Queued(), logging.getLogger("dragoman")
+    level = logger.level
+    logger.setLevel(logging.INFO)
+    logger.addHandler(handler)
+    yield handler.lines
+    logger.removeHandler(handler)
+    logger.setLevel(level)
 
 
 @pytest.fixture

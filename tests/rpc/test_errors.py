@@ -11,7 +11,7 @@ import grpc
 import pytest
 from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2, status_pb2
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from server.core import errors as e
@@ -166,6 +166,7 @@ def test_undecodable_bytes_are_the_callers_fault() -> None:
     assert status_code(as_dragoman(DecodeError("bad"))) is grpc.StatusCode.INVALID_ARGUMENT
 
 
+@settings(deadline=None)
 @given(
     message=st.text() | st.integers(0, 5000).map("é🎉%".__mul__),
     metadata=st.dictionaries(st.text(max_size=20), st.integers(0, 3000).map("ü".__mul__), max_size=20),

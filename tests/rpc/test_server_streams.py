@@ -32,6 +32,11 @@ async def collect(call: Any) -> tuple[list[pb.ChatEvent], grpc.aio.AioRpcError |
     return events, None
 
 
+async def next_line(log_lines: asyncio.Queue[str]) -> str:
+    """The status of the next call that the access log tells of, or the message of what else was logged."""
+    return await asyncio.wait_for(log_lines.get(), 5)
+
+
 async def test_a_stream_and_a_whole_answer_come_from_the_same_request(house: House, channel: grpc.aio.Channel) -> None:
     stub = LLMServiceStub(channel)
     events, error = await collect(stub.Chat(HELLO, metadata=key()))
@@ -128,7 +133,7 @@ async def test_the_callers_deadline_reaches_the_gateway_as_what_is_left_of_it(
 @pytest.mark.parametrize("unary", [False, True])
 @pytest.mark.parametrize("how", ["cancel", "deadline"])
 async def test_a_caller_that_goes_away_closes_the_gateways_stream(
-    house: House, channel: grpc.aio.Channel, batches: Any, unary: bool, how: str
+    house: House, channel: grpc.aio.Channel, batches: Any, unary: bool, how: str, log_lines: asyncio.Queue[str]
 ) -> None:
     house.gateway.batches, house.gateway.stall = batches, True
     stub = LLMServiceStub(channel)
@@ -140,13 +145,14 @@ async def test_a_caller_that_goes_away_closes_the_gateways_stream(
     if how == "cancel":
         call.cancel()
     await asyncio.wait_for(house.gateway.closed.wait(), 5)
+    assert await next_line(log_lines) == "CANCELLED"
 
 
 async def test_a_caller_that_goes_away_without_reading_closes_the_gateways_stream(
-    house: House, channel: grpc.aio.Channel
+    house: House, channel: grpc.aio.Channel, log_lines: asyncio.Queue[str]
 ) -> None:
     """The server then waits in a write, not in the gateway: flow control holds it there."""
-    house.gateway.batches = (CUT[0], *([BlockDelta(0, "x" * 100_000)] for _ in range(1000)))
+    house.gateway.batches = (CUT[0], *([[BlockDelta(0, "x" * 100_000)]] * 1000))
     house.gateway.stall = True
     call: Any = LLMServiceStub(channel).Chat(HELLO, metadata=key())
     assert (await call.read()).WhichOneof("event") == "started"
@@ -154,6 +160,7 @@ async def test_a_caller_that_goes_away_without_reading_closes_the_gateways_strea
     assert not house.gateway.closed.is_set()
     call.cancel()
     await asyncio.wait_for(house.gateway.closed.wait(), 5)
+    assert await next_line(log_lines) == "CANCELLED"
 
 
 async def test_a_server_that_is_stopped_closes_the_gateways_streams(house: House) -> None:

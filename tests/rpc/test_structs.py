@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from google.protobuf import json_format, struct_pb2
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from server.core.errors import InvalidRequest
@@ -59,6 +59,7 @@ def test_data_in_a_schema_is_sorted_and_not_taken_for_a_schema() -> None:
     assert list(rendered["default"]["properties"]) == ["a", "b"]
 
 
+@settings(deadline=None)
 @given(st.dictionaries(st.text(), JSON, max_size=5))
 def test_every_object_keeps_its_value_and_has_one_rendering(members: dict[str, Any]) -> None:
     again = dict(reversed(members.items()))

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from google.protobuf import json_format
 from google.rpc import error_details_pb2
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dragoman.v1 import chat_pb2 as pb
@@ -35,6 +35,7 @@ PART = st.one_of(
 )
 
 
+@settings(deadline=None)
 @given(st.lists(PART, max_size=6))
 def test_an_answer_comes_back_as_equal_parts(parts: list[m.Part]) -> None:
     turn = answer_message(m.Message("assistant", tuple(parts)))
