@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import secrets
 from collections.abc import Callable, Sequence
 from datetime import datetime
@@ -247,5 +246,5 @@ def _after(token: str) -> str | None:
         return None
     try:
         return base64.b64decode(token, altchars=b"-_", validate=True).decode("ascii")
-    except (binascii.Error, UnicodeDecodeError):
+    except ValueError:  # not ASCII, not base64
         raise InvalidRequest.field("page_token", "is not one that this service gave out") from None
