@@ -42,7 +42,7 @@ class HttpChatProvider:
         self._transport = transport
         self._wire = wire
 
-    async def chat(self, call: ProviderCall) -> AsyncIterator[Sequence[StreamEvent]]:
+    async def chat(self, call: ProviderCall) -> AsyncGenerator[Sequence[StreamEvent]]:
         """As the port says. One batch for each read of the connection, adjacent deltas of a block joined."""
         built = self._wire.build_request(call)
         timeouts = call.timeouts if call.stream else _patient(call.timeouts)

@@ -171,7 +171,7 @@ async def test_closing_the_iterator_closes_the_connection() -> None:
     transport = FakeTransport(reply(sse(delta(content="a")), asyncio.Event()))
     stream = HttpChatProvider(transport, wire()).chat(call())
     await anext(stream)
-    await stream.aclose()  # type: ignore[attr-defined]
+    await stream.aclose()
     assert transport.closed_early == 1
 
 
