@@ -7,6 +7,10 @@
 
 local rest = require("rest")
 
+-- Bytes, because a captured character costs a string each time.
+local QUOTE, BACKSLASH, COMMA = ('"'):byte(), ("\\"):byte(), (","):byte()
+local OPEN_OBJECT, OPEN_LIST = ("{"):byte(), ("["):byte()
+
 -- Position after the string whose opening quote stands before `at`; nil if it never ends. A quote ends it unless an odd
 -- number of backslashes stands before.
 local function after_string(text, at)
@@ -14,7 +18,7 @@ local function after_string(text, at)
     local quote = text:find('"', at, true)
     if not quote then return nil end
     local other = quote - 1
-    while other >= at and text:byte(other) == 92 do other = other - 1 end
+    while other >= at and text:byte(other) == BACKSLASH do other = other - 1 end
     if (quote - other) % 2 == 1 then return quote + 1 end
     at = quote + 1
   end
@@ -24,13 +28,14 @@ end
 local function after_value(text, at)
   local depth = 1
   while depth > 0 do
-    local found, _, mark = text:find('(["{}%[%]])', at)
+    local found = text:find('["{}%[%]]', at)
     if not found then return nil end
+    local mark = text:byte(found)
     at = found + 1
-    if mark == '"' then
+    if mark == QUOTE then
       at = after_string(text, at)
       if not at then return nil end
-    elseif mark == "{" or mark == "[" then
+    elseif mark == OPEN_OBJECT or mark == OPEN_LIST then
       depth = depth + 1
     else
       depth = depth - 1
@@ -53,6 +58,12 @@ local function place(frames, depth)
   return path
 end
 
+-- What both spellings of a known field share: maxTokens and max_tokens are one field.
+local one_name = {}
+for _, fields in pairs(rest.messages) do
+  for name in pairs(fields) do one_name[name] = name:gsub("_", ""):lower() end
+end
+
 local function names(fields)
   local known = {}
   for name in pairs(fields) do
@@ -62,62 +73,64 @@ local function names(fields)
   return table.concat(known, ", ")
 end
 
+-- What the contract has in a member's place, for the innermost open object; or nil and what is wrong with its name.
+local function member(frames, depth, key)
+  local frame = frames[depth]
+  frame.key = key
+  local kind = frame.fields[key]
+  if kind == nil then return nil, place(frames, depth) .. ": no such field; known here: " .. names(frame.fields) end
+  frame.seen = frame.seen or {}
+  if frame.seen[one_name[key]] then return nil, place(frames, depth) .. ": given twice" end
+  frame.seen[one_name[key]] = true
+  return kind
+end
+
+-- Opens a frame for an object or a list of messages of type `kind`; false where its inside is not to be looked at.
+local function enter(frames, depth, mark, kind)
+  if not rest.messages[kind] then return false end
+  local above = frames[depth]
+  if mark == OPEN_LIST and not (above and above.fields) then return false end
+  local frame = frames[depth + 1] or {} -- frames are used again
+  frames[depth + 1] = frame
+  if mark == OPEN_LIST then
+    frame.fields, frame.element, frame.index = nil, kind, 0
+  else
+    frame.fields, frame.element, frame.seen = rest.messages[kind], nil, nil
+  end
+  return true
+end
+
 -- What to say about the first member of `text` (JSON) that the message type `root` does not have, that comes twice, or that
 -- is a list or an object where the contract has one plain value; nil if there is none.
 local function find_fault(text, root)
-  -- One frame for each open object (fields, seen, key) or list of messages (element, index); frames are used again.
-  local frames, depth = {}, 0
+  -- One frame for each open object (fields, seen, key) or list of messages (element, index).
+  local frames, depth, at = {}, 0, 1
   -- What the contract has where the next value stands: a message by its name, false: one plain value, true: anything.
-  local expected = root
-  local at = 1
-  while true do
-    local found, _, mark = text:find('(["{}%[%],])', at)
+  local kind = root
+  while at do
+    local found = text:find('["{}%[%],]', at)
     if not found then return nil end
+    local mark, frame, fault = text:byte(found), frames[depth], nil
     at = found + 1
-    local frame = frames[depth]
-    if mark == '"' then
+    if mark == QUOTE then
       local after = after_string(text, at)
-      if not after then return nil end
-      local value = frame and frame.fields and text:match("^[ \t\r\n]*:()", after)
+      local value = after and depth > 0 and frame.fields and text:match("^[ \t\r\n]*:()", after)
       if value then
-        local key = text:sub(at, after - 2)
-        frame.key = key
-        expected = frame.fields[key]
-        if expected == nil then
-          return place(frames, depth) .. ": no such field; known here: " .. names(frame.fields)
-        end
-        local field = key:gsub("_", ""):lower() -- maxTokens and max_tokens are one field
-        frame.seen = frame.seen or {}
-        if frame.seen[field] then return place(frames, depth) .. ": given twice" end
-        frame.seen[field] = true
-        after = value
+        kind, fault = member(frames, depth, text:sub(at, after - 2))
+        if fault then return fault end
       end
-      at = after
-    elseif expected == false and (mark == "{" or mark == "[") then
-      return place(frames, depth) .. ": takes one plain value, not " .. (mark == "{" and "an object" or "a list")
-    elseif mark == "{" then
-      local fields = type(expected) == "string" and rest.messages[expected]
-      if fields then
+      at = value or after
+    elseif mark == OPEN_OBJECT or mark == OPEN_LIST then
+      if kind == false then
+        return place(frames, depth) .. ": takes one plain value, not " .. (mark == OPEN_LIST and "a list" or "an object")
+      elseif enter(frames, depth, mark, kind) then
         depth = depth + 1
-        frames[depth] = frames[depth] or {}
-        frames[depth].fields, frames[depth].seen, frames[depth].element = fields, nil, nil
       else
         at = after_value(text, at)
-        if not at then return nil end
       end
-    elseif mark == "[" then
-      if type(expected) == "string" and depth > 0 and frame.fields then
-        depth = depth + 1
-        frames[depth] = frames[depth] or {}
-        frames[depth].element, frames[depth].index, frames[depth].fields = expected, 0, nil
-      else
-        at = after_value(text, at)
-        if not at then return nil end
-      end
-    elseif mark == "," then
-      if frame and frame.element then
-        frame.index = frame.index + 1
-        expected = frame.element
+    elseif mark == COMMA then
+      if depth > 0 and frame.element then
+        kind, frame.index = frame.element, frame.index + 1
       end
     else
       depth = depth - 1

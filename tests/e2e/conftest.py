@@ -10,6 +10,7 @@ import pytest
 from server.dev.envoy import Address
 from tests.e2e.echo import Echo, echo_server
 from tests.e2e.envoy import Proxy, proxy
+from tests.e2e.stack import Stack, running_stack
 
 
 @pytest.fixture(scope="session")
@@ -37,3 +38,12 @@ def rest(edge: Proxy) -> Iterator[httpx.Client]:
     """A REST client of `edge`."""
     with httpx.Client(base_url=edge.url, timeout=30) as client:
         yield client
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """The whole gateway, shared by the tests of a worker; what a test adds to it has names of its own."""
+    with running_stack(
+        tmp_path_factory.mktemp("stack"), first_token_timeout_seconds="2", idle_timeout_seconds="2"
+    ) as it:
+        yield it

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
 
 from dragoman.v1.llm_service_pb2 import GenerateRequest
 from dragoman.v1.llm_service_pb2_grpc import LLMServiceStub
+from server.dev.envoy import Address
 from tests.e2e.echo import Echo, fails, fails_streaming
 from tests.e2e.envoy import NOWHERE, Proxy, proxy
 from tests.e2e.errors import detail, error_of
@@ -230,3 +232,16 @@ def test_a_request_that_does_not_arrive_in_time_is_408(tmp_path: Path) -> None:
             answer = connection.recv(65536)
     assert answer.startswith(b"HTTP/1.1 408")
     assert b'"status":"DEADLINE_EXCEEDED","success":false' in answer
+
+
+def test_a_call_in_which_nothing_moves_is_504(echo: Echo, tmp_path: Path) -> None:
+    """The last resort against a server that neither answers nor hangs up, in the one shape."""
+
+    async def never(_request: object, _context: object) -> None:
+        await asyncio.Event().wait()
+
+    echo.handlers["Generate"] = never
+    short = {"stream_idle_timeout: 3600s": "stream_idle_timeout: 0.2s"}
+    with proxy(tmp_path, Address("127.0.0.1", echo.port), replace=short) as running:
+        error_of(httpx.post(running.url + GENERATE, json={}), 504, "DEADLINE_EXCEEDED")
+    assert echo.cancelled.wait(5)

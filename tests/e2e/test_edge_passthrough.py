@@ -214,6 +214,20 @@ def test_keys_reach_the_server_and_forged_addresses_do_not(rest: httpx.Client, e
     assert response.headers["cache-control"] == "no-store"
 
 
+def test_what_is_told_beside_an_answer_travels_as_initial_metadata(rest: httpx.Client, echo: Echo) -> None:
+    """Of a call that succeeds REST callers see initial metadata as headers; trailing metadata never reaches them."""
+
+    async def generate(_request: object, context: Any) -> GenerateResponse:
+        await context.send_initial_metadata((("x-dragoman-warning", "a"), ("x-dragoman-warning", "b")))
+        context.set_trailing_metadata((("x-dragoman-late", "c"),))
+        return GenerateResponse()
+
+    echo.handlers["Generate"] = generate
+    response = rest.post("/api/v1/ai/llm/generate", json={})
+    assert response.headers.get_list("x-dragoman-warning") == ["a", "b"]
+    assert "x-dragoman-late" not in response.headers
+
+
 def test_no_site_may_call_from_a_browser(rest: httpx.Client) -> None:
     """CORS is off: a preflight is refused and no answer names an allowed origin."""
     preflight = {"origin": "https://evil.example", "access-control-request-method": "POST"}
