@@ -7,6 +7,10 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+import grpc
+from google.rpc import error_details_pb2
+from grpc_status import rpc_status
+
 from server.core.access import Principal, Role
 from server.core.catalog import ModelInfo
 from server.core.errors import NotFound, PermissionDenied, Unauthenticated, UnknownModel
@@ -230,3 +234,17 @@ def key(role: str = "member", **metadata: str) -> list[tuple[str, str]]:
     """Metadata of a caller with that role; further metadata with _ for -."""
     further = [(name.replace("_", "-"), value) for name, value in metadata.items()]
     return [("authorization", f"Bearer {role}"), *further]
+
+
+def reason(error: grpc.aio.AioRpcError) -> tuple[str, str]:
+    """Code and ErrorInfo reason of a status."""
+    return error.code().name, info(error).reason
+
+
+def info(error: grpc.aio.AioRpcError) -> error_details_pb2.ErrorInfo:
+    # AioRpcError has what from_call asks of a call.
+    status = rpc_status.from_call(error)  # type: ignore[arg-type]
+    assert status is not None
+    found = error_details_pb2.ErrorInfo()
+    assert status.details[0].Unpack(found)
+    return found

@@ -14,8 +14,7 @@ from dragoman.v1 import llm_service_pb2 as llm_pb
 from dragoman.v1.llm_service_pb2_grpc import LLMServiceStub
 from server.core.errors import ProviderUnavailable, StreamTruncated
 from server.core.events import BlockDelta, BlockStart, Completed, Failed, Started, StreamEvent, Usage, Warning
-from tests.rpc.house import ANSWER, STARTED, House, key
-from tests.rpc.test_server_calls import info, reason
+from tests.rpc.house import ANSWER, STARTED, House, info, key, reason
 
 HELLO = pb.ChatRequest(messages=[pb.Message(role="user", content="hi")], model="openai/gpt-x", project_id="ws_1")
 CUT: tuple[list[StreamEvent], ...] = ([STARTED, BlockStart(0, "text"), BlockDelta(0, "Hel")],)
