@@ -69,8 +69,8 @@ class Driver:
 
     reverse: a recorded request body -> the neutral request that should build it and the model's name, or None where
     the body says something that a neutral request cannot. normalise: a body without what may differ (key order aside).
-    listed: an id of expected.json's model list -> the name that the adapter gives. amend: expected.json -> the same with
-    what its script did not derive although its own `raw_usage` holds it.
+    listed: an id of expected.json's model list -> the name that the adapter gives. amend: expected.json -> the same
+    with what its script did not derive although its own `raw_usage` holds it.
     """
 
     wire: Wire
