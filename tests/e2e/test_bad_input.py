@@ -188,7 +188,7 @@ async def test_a_stream_that_breaks_is_failed_in_band_for_rest_and_by_status_for
         with pytest.raises(grpc.RpcError) as caught:
             await collect(stubs.llm.Chat(request, metadata=stack.metadata()), events)
     assert all(event.WhichOneof("event") not in ("completed", "failed") for event in events)
-    status = rpc_status.from_call(caught.value)
+    status = rpc_status.from_call(caught.value)  # type: ignore[arg-type]  an AioRpcError has what is read
     info = error_details_pb2.ErrorInfo()
     assert any(detail.Unpack(info) for detail in status.details)
     assert (caught.value.code().name, info.reason) == expected

@@ -77,7 +77,7 @@ async def test_sigterm_lets_a_running_stream_finish_and_takes_no_new_call(own_st
     async with grpc.aio.insecure_channel(f"127.0.0.1:{own_stack.port}") as channel:
         stub = LLMServiceStub(channel)
         call = stub.Chat(request, metadata=own_stack.metadata())
-        events = [await call.read(), await call.read(), await call.read()]
+        events: list[pb.ChatEvent] = [await call.read(), await call.read(), await call.read()]
         own_stack.server.send_signal(signal.SIGTERM)
         await own_stack.server.wait_for_line_async('"draining"')
         with pytest.raises(grpc.RpcError) as caught:

@@ -238,6 +238,16 @@ def test_the_life_of_a_configuration_by_the_documented_calls(stack: Stack, admin
     assert admin.delete(f"/ai/llm/{id}").status_code == 404
 
 
+def counted(client: httpx.Client, id: str) -> dict[str, str]:
+    """The configuration's counts once it has any: they are written within a second or so."""
+    for _ in range(100):
+        row: dict[str, str] = client.get("/ai/llm/stats", params={"aiLlmId": id}).json()["stats"][0]
+        if row["totalApiCalls"] != "0":
+            return row
+        time.sleep(0.1)
+    raise AssertionError("the call was never counted")
+
+
 def test_stats_count_real_traffic_as_strings(stack: Stack, admin: httpx.Client) -> None:
     name = f"stats-{uuid.uuid4().hex[:8]}"
     body = {"name": name, "aiType": "OTHER", "workspaceId": OWN, "endpoint": stack.demo, "secret": PROVIDER_SECRET}
@@ -245,11 +255,7 @@ def test_stats_count_real_traffic_as_strings(stack: Stack, admin: httpx.Client) 
     usage = admin.post("/api/v1/runtime/v1/chat", json={
         "projectId": OWN, "provider": "custom", "providerName": name, "model": "demo-chat", "messages": ASK,
     }).json()["usage"]  # fmt: skip
-    for _ in range(100):  # counts are written within a second or so
-        (row,) = admin.get("/ai/llm/stats", params={"aiLlmId": id}).json()["stats"]
-        if row["totalApiCalls"] != "0":
-            break
-        time.sleep(0.1)
+    row = counted(admin, id)
     assert row == {
         "aiLlmId": id,
         "totalApiCalls": "1",
