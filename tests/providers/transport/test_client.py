@@ -2,8 +2,11 @@
 
 import asyncio
 import gzip
+import os
 import socket
+import stat
 import zlib
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -58,9 +61,7 @@ async def test_a_request_goes_out_as_it_was_built(transport: AiohttpTransport) -
     assert to.bodies == [b'{"x":1}']
 
 
-async def test_the_environment_and_cookies_decide_nothing(
-    transport: AiohttpTransport, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+async def test_the_environment_and_cookies_decide_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Proxy variables and a netrc are ignored, and a cookie that was set is not sent back."""
     netrc = tmp_path / "netrc"
     netrc.write_text("default login canary-user password canary-password\n")
@@ -68,9 +69,11 @@ async def test_the_environment_and_cookies_decide_nothing(
     for name in ("HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "ALL_PROXY", "all_proxy"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     async with peer(answering(plain(b"ok", headers=b"set-cookie: a=b\r\n"))) as to:
+        transport = AiohttpTransport(to.resolver)
         for _ in range(2):
-            async with transport.send(HttpRequest("GET", to.url), PATIENT) as response:
+            async with transport.send(HttpRequest("GET", "http://provider.test/"), PATIENT) as response:
                 assert await response.read(100) == b"ok"
+        await transport.aclose()
     for head in to.heads:
         assert b"cookie" not in head.lower()
         assert b"authorization" not in head.lower()
@@ -193,25 +196,26 @@ async def test_leaving_early_closes_the_connection(transport: AiohttpTransport) 
 
 @pytest.mark.parametrize("tls", [False, True])
 @pytest.mark.parametrize("head_sent", [False, True])
-async def test_a_cancelled_call_closes_its_connection_at_once(tls: bool, head_sent: bool, certificate: Path) -> None:
-    """Before the head and within the body, plain and TLS: the provider sees the end of the connection."""
-    waiting = asyncio.Event()
+async def test_a_cancelled_call_closes_its_socket_at_once(tls: bool, head_sent: bool, certificate: Path) -> None:
+    """Before the head and within the body, plain and TLS, and without waiting for a provider that does not listen."""
+    waiting, go_on = asyncio.Event(), asyncio.Event()
     server_tls, client_tls = tls_contexts(certificate) if tls else (None, None)
 
     async def handler(call: Call) -> None:
         await call.write(CHUNKED if head_sent else b"", b"2\r\nok\r\n" if head_sent else b"")
+        call.writer.transport.pause_reading()  # type: ignore[attr-defined]  # a stream's transport can read
         waiting.set()
+        await go_on.wait()
+        call.writer.transport.resume_reading()  # type: ignore[attr-defined]
         assert await call.reader.read(1) == b""
         raise ConnectionError
 
     async with peer(handler, tls=server_tls) as to:
         transport = AiohttpTransport(to.resolver, ssl_context=client_tls)
-        url = f"https://provider.test:{to.port}/" if tls else to.url
-        call = asyncio.create_task(fetch(transport, url))
+        call = asyncio.create_task(fetch(transport, f"https://provider.test:{to.port}/" if tls else to.url))
         await waiting.wait()
-        call.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await call
+        await _cancel(call, to.port)
+        go_on.set()
         await to.gone.wait()
         await transport.aclose()
 
@@ -237,12 +241,34 @@ async def test_a_cancelled_upload_is_dropped(transport: AiohttpTransport) -> Non
     async with peer(handler, read_body=False) as to:
         call = asyncio.create_task(upload(to.url))
         await waiting.wait()
-        call.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await call
+        await _cancel(call, to.port)
         go_on.set()
         await to.gone.wait()
     assert got < len(body)
+
+
+async def _cancel(call: asyncio.Task, port: int) -> None:
+    """Cancel it, give the loop two turns (transports close on the next), and see that no socket leads to the port."""
+    assert len(_sockets_to(port)) == 1
+    call.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await call
+    for _ in range(2):
+        await asyncio.sleep(0)
+    assert _sockets_to(port) == []
+
+
+def _sockets_to(port: int) -> list[int]:
+    """This process's file descriptors that are connected to the port."""
+    found = []
+    for fd in [int(entry.name) for entry in Path("/proc/self/fd").iterdir()]:
+        with suppress(OSError):
+            if not stat.S_ISSOCK(os.fstat(fd).st_mode):
+                continue
+            with socket.socket(fileno=os.dup(fd)) as probe:
+                if probe.family != socket.AF_UNIX and probe.getpeername()[1] == port:
+                    found.append(fd)
+    return found
 
 
 async def test_a_closed_transport_says_so(transport: AiohttpTransport) -> None:
