@@ -98,6 +98,12 @@ FIELDS = [
     ("openai", {"thinking": Thinking("enabled", effort="low")}, {"reasoning_effort": "low"}),
     ("openai", {"thinking": Thinking("disabled")}, {"reasoning_effort": "none"}),
     ("openai", {"thinking": Thinking("enabled", budget_tokens=2000)}, {"reasoning_effort": "low"}),
+    (
+        "groq",
+        {"thinking": Thinking("enabled", effort="low", include=False)},
+        {"reasoning_effort": "low", "include_reasoning": False},
+    ),
+    ("openai", {"thinking": Thinking("adaptive")}, {}),
     ("deepseek", {"thinking": Thinking("disabled")}, {"thinking": {"type": "disabled"}}),
     (
         "deepseek",
@@ -336,6 +342,20 @@ def test_opaque_data_goes_back_to_its_own_provider_and_model_only() -> None:
     assert warned(messages=(assistant(ToolCall("a", "f", "{}", Opaque("gemini", "m", b"x"))),)) == [
         ("part_dropped", "messages")
     ]
+
+
+@pytest.mark.parametrize("data", [b"{", b"5", b'{} , "model": "x"', b"\xff", b""])
+def test_opaque_data_that_a_caller_changed_never_gets_into_the_body(data: bytes) -> None:
+    """What comes back broken is refused, or is nothing; it cannot add fields to a request."""
+    opaque = Opaque("custom", "m", data)
+    for turn in (assistant(ToolCall("a", "f", "{}", opaque)), assistant(Reasoning("", opaque), Text("x"))):
+        for preset in ("custom", "openrouter"):
+            try:
+                sent = body(preset, messages=(turn,))
+            except InvalidRequest:
+                continue
+            assert sent["model"] == "m"
+            assert not {"extra_content", "reasoning_details"} & set(json.dumps(sent).split('"'))
 
 
 def test_mistral_ids_are_nine_characters_and_match() -> None:

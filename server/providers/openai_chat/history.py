@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from base64 import b64encode
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
-from server.core.errors import UnsupportedParameter
+from server.core.errors import InvalidRequest, UnsupportedParameter
 from server.core.events import Warning
 from server.core.messages import (
     Audio,
@@ -31,11 +31,14 @@ from server.core.messages import (
 from server.core.ports import ProviderCall
 from server.providers.openai_chat.presets import Preset
 from server.providers.params import JsonObject
+from server.providers.parsing import try_decode
 from server.providers.wire import own_data
 
 _AUDIO_FORMATS: Final = {"wav": "wav", "x-wav": "wav", "wave": "wav", "vnd.wave": "wav", "mpeg": "mp3", "mp3": "mp3"}
 
-_DETAILS: Final = msgspec.json.Decoder(list[msgspec.Raw])
+_DETAILS: Final = msgspec.json.Decoder(list[dict[str, Any]])
+_OBJECT: Final = msgspec.json.Decoder(dict[str, Any])
+_NOT_OURS: Final = "the opaque data of a part is not what the provider gave"
 
 
 def cache_control(ttl: str | None) -> JsonObject:
@@ -197,6 +200,9 @@ class History:
             "function": {"name": part.name, "arguments": part.arguments or "{}"},
         }
         if data := self._own(part.opaque):
+            # It comes back from the caller, so it is checked before it goes into the body as it is.
+            if try_decode(_OBJECT, data) is None:
+                raise InvalidRequest.field("messages", _NOT_OURS)
             wire["extra_content"] = msgspec.Raw(data)
         return wire
 
@@ -218,11 +224,14 @@ class History:
         else:
             self._warn("reasoning", "the thoughts of earlier turns have no place there and were left out")
 
-    def _details(self, thoughts: list[Reasoning]) -> list[msgspec.Raw]:
-        details: list[msgspec.Raw] = []
+    def _details(self, thoughts: list[Reasoning]) -> list[JsonObject]:
+        details: list[JsonObject] = []
         for part in thoughts:
-            if data := self._own(part.opaque):
-                details.extend(_DETAILS.decode(data))
+            if (data := self._own(part.opaque)) is None:
+                continue
+            if (found := try_decode(_DETAILS, data)) is None:
+                raise InvalidRequest.field("messages", _NOT_OURS)
+            details.extend(found)
         return details
 
     def _own(self, opaque: Opaque | None) -> bytes | None:

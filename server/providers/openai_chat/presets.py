@@ -100,6 +100,7 @@ GROQ: Final = Preset(
         "frequency_penalty": "Groq does not support it yet",
         "presence_penalty": "Groq does not support it yet",
     },
+    thinking=quirks.groq,
     reasoning_back="reasoning",
     hosted_tools={"web_search": "browser_search", "code_execution": "code_interpreter"},
     any_hosted_tool=True,

@@ -44,17 +44,22 @@ def effort(call: ThinkingCall) -> Fields:
         return _effort_off(call.traits)
     wanted, warnings = _level(call.thinking)
     traits = call.traits
+    if call.thinking.include is False:
+        warnings.append(stripped("thinking", "whether the thoughts are shown is the server's to decide (include)"))
     if wanted is None:
         if traits is not None and (traits.default_on or not traits.efforts):
-            return Fields()
+            return Fields({}, tuple(warnings))
+        if call.thinking.type == "adaptive":
+            warnings.append(approximated("thinking", "there is no adaptive mode; the model's default was left"))
+            return Fields({}, tuple(warnings))
         wanted = "medium"
     if traits is None or wanted in traits.efforts:
         return Fields({"reasoning_effort": wanted}, tuple(warnings))
     if not traits.efforts:
-        return Fields({}, (stripped("thinking", "the model takes no level of effort"),))
+        return Fields({}, (*warnings, stripped("thinking", "the model takes no level of effort")))
     known: list[str] = [level for level in traits.efforts if level != "none"] or [*traits.efforts]
     nearest = min(known, key=lambda level: abs(_rank(level) - _rank(wanted)))
-    warnings = [approximated("thinking", f"effort {wanted} is not one of the model's; {nearest} was sent")]
+    warnings.append(approximated("thinking", f"effort {wanted} is not one of the model's; {nearest} was sent"))
     return Fields({"reasoning_effort": nearest}, tuple(warnings))
 
 
@@ -83,6 +88,15 @@ def _level(thinking: Thinking) -> tuple[str | None, list[Warning]]:
     budget = thinking.budget_tokens
     level = next((level for most, level in _BUDGETS if budget <= most), "xhigh")
     return level, [approximated("thinking", f"no token budget is taken; effort {level} was sent for {budget}")]
+
+
+def groq(call: ThinkingCall) -> Fields:
+    """`reasoning_effort`, and `include_reasoning`: are the thoughts shown (console.groq.com/docs/reasoning)."""
+    thinking = call.thinking
+    fields = effort(ThinkingCall(msgspec.structs.replace(thinking, include=None), call.traits))
+    if thinking.include is None or call.off:
+        return fields
+    return Fields({**fields.body, "include_reasoning": thinking.include}, fields.warnings)
 
 
 def deepseek(call: ThinkingCall) -> Fields:
