@@ -202,17 +202,24 @@ async def test_a_cancelled_call_closes_its_socket_at_once(tls: bool, head_sent: 
     server_tls, client_tls = tls_contexts(certificate) if tls else (None, None)
 
     async def handler(call: Call) -> None:
-        await call.write(CHUNKED if head_sent else b"", b"2\r\nok\r\n" if head_sent else b"")
         call.writer.transport.pause_reading()  # type: ignore[attr-defined]  # a stream's transport can read
-        waiting.set()
+        if head_sent:
+            await call.write(CHUNKED, b"2\r\nok\r\n")
+        else:
+            waiting.set()
         await go_on.wait()
         call.writer.transport.resume_reading()  # type: ignore[attr-defined]
         assert await call.reader.read(1) == b""
         raise ConnectionError
 
+    async def read(url: str) -> None:
+        async with transport.send(post(url), PATIENT) as response:
+            async for _ in response.chunks():
+                waiting.set()
+
     async with peer(handler, tls=server_tls) as to:
         transport = AiohttpTransport(to.resolver, ssl_context=client_tls)
-        call = asyncio.create_task(fetch(transport, f"https://provider.test:{to.port}/" if tls else to.url))
+        call = asyncio.create_task(read(f"https://provider.test:{to.port}/" if tls else to.url))
         await waiting.wait()
         await _cancel(call, to.port)
         go_on.set()
