@@ -102,14 +102,14 @@ async def test_a_large_body_arrives_whole(transport: AiohttpTransport) -> None:
         assert to.bodies == [body]
 
 
-@pytest.mark.parametrize("squeezed", [False, True])
-async def test_a_stream_is_not_held_back(transport: AiohttpTransport, squeezed: bool) -> None:
-    """Each event is here before the provider writes the next one, compressed without a word or not."""
+@pytest.mark.parametrize(("squeezed", "header"), [(False, b""), (True, b""), (True, b"content-encoding: gzip\r\n")])
+async def test_a_stream_is_not_held_back(transport: AiohttpTransport, squeezed: bool, header: bytes) -> None:
+    """Each event is here before the provider writes the next one: plain, and compressed with or without a word."""
     taken = asyncio.Semaphore(0)
     squeeze = zlib.compressobj(wbits=31)
 
     async def handler(call: Call) -> None:
-        await call.write(CHUNKED)
+        await call.write(CHUNKED.replace(b"content-type: text/event-stream\r\n", header))
         for number in range(5):
             event = b"data: %d\n\n" % number
             await call.chunk(squeeze.compress(event) + squeeze.flush(zlib.Z_SYNC_FLUSH) if squeezed else event)
@@ -305,18 +305,20 @@ async def test_a_closed_transport_says_so(transport: AiohttpTransport) -> None:
 async def test_only_the_resolvers_addresses_are_connected_to(host: str) -> None:
     """Names and IP literals of every spelling are asked for at each new connection; the Host header keeps them."""
     asked: list[tuple[str, int]] = []
-    async with peer(answering(plain(b"ok"))) as to:
+
+    async def every_second_closes(call: Call) -> None:
+        await call.write(plain(b"ok", headers=b"connection: close\r\n" if len(to.heads) % 2 == 0 else b""))
+
+    async with peer(every_second_closes) as to:
 
         async def resolver(host: str, port: int) -> list[Address]:
             asked.append((host, port))
             return [Address("127.0.0.1", to.port, socket.AF_INET)]
 
         transport = AiohttpTransport(resolver)
-        for _ in range(2):
+        for _ in range(4):
             assert await fetch(transport, f"http://{host}:8000/") == b"ok"
-            assert await fetch(transport, f"http://{host}:8000/") == b"ok"
-            await transport.aclose()
-            transport = AiohttpTransport(resolver)
+        await transport.aclose()
     assert asked == [(host.strip("[]"), 8000)] * 2
     assert f"host: {host.rstrip('.')}:8000".encode() in to.heads[0].lower().replace(b".:", b":")
 
