@@ -53,10 +53,11 @@ class LLM(LLMServiceServicer):
     async def GenerateText(self, request: llm_pb.GenerateRequest, context: object) -> httpbody_pb2.HttpBody:  # noqa: N802
         call = Call.of(context)
         answer = await self._complete(call, request.project_id, generate_request(request))
-        # The body holds the text alone; whether it is whole, and what was changed, is told beside it.
-        call.trailing.append(("x-dragoman-finish-reason", _ascii(answer.finish_reason)))
-        for warning in answer.warnings:
-            call.trailing.append(("x-dragoman-warning", _ascii(f"{warning.code} {warning.parameter}".strip())))
+        # The body holds the text alone; whether it is whole, and what was changed, is told beside it. As initial
+        # metadata: the transcoder shows no trailers of a call that succeeds, and nothing can fail any more.
+        told = [("x-dragoman-finish-reason", _ascii(answer.finish_reason))]
+        told += [("x-dragoman-warning", _ascii(f"{w.code} {w.parameter}".strip())) for w in answer.warnings]
+        await call.context.send_initial_metadata(tuple(told))
         return generate_text(answer)
 
     async def Complete(self, request: pb.ChatRequest, context: object) -> pb.ChatResponse:  # noqa: N802

@@ -8,11 +8,12 @@ from typing import Protocol
 import msgspec
 
 from server.core.access import Principal
-from server.core.errors import DragomanError, ProviderModelNotFound
+from server.core.errors import DragomanError, ProviderError, ProviderModelNotFound
 from server.core.events import Completed, Failed, StreamEvent, Usage
 from server.core.history import check_history
 from server.core.messages import ChatRequest
 from server.core.ports import CallTimeouts, ProviderCall, Providers
+from server.core.quoting import quote_provider
 from server.core.routing import Route
 from server.core.stream import ChatResponse, Folder, Guard
 from server.services.models import ModelService
@@ -58,27 +59,26 @@ class Gateway:
         Closing the generator closes the provider's connection.
         """
         route, call = self._call(workspace_id, request, stream=stream, timeout=timeout)
-        guard, tally = Guard(), _Tally()
+        guard, tally = Guard(), _Tally(request)
         source = self._providers.get(call.target.provider).chat(call)
         try:
             async for batch in source:
                 passed = guard.feed(batch)
                 if passed:
                     yield tally.note(passed, guard)
-                if guard.ended:
-                    return
-            yield tally.note(guard.end(), guard)
-        except ProviderModelNotFound as error:
-            tally.failed = True
+            # Read past the terminal event, which nothing follows: a connection that was read to its end is used again.
+            if not guard.ended:
+                yield tally.note(guard.end(), guard)
+        except DragomanError as error:
+            if guard.started and guard.ended:
+                return
+            tally.fail(error)
             if guard.started:
                 yield [Failed(error)]
-            else:
-                raise self._models.explain(workspace_id, route, error) from error
-        except DragomanError as error:
-            tally.failed = True
-            if not guard.started:
-                raise
-            yield [Failed(error)]
+                return
+            if isinstance(error, ProviderModelNotFound):
+                self._models.explain(workspace_id, route, error)
+            raise
         finally:
             await source.aclose()
             self._recorder.record(call.target.config_id, tally.usage, failed=tally.failed)
@@ -112,18 +112,26 @@ class Gateway:
 class _Tally:
     """What a call cost and how it ended, read off the events that pass."""
 
-    __slots__ = ("failed", "usage")
+    __slots__ = ("failed", "request", "usage")
 
-    def __init__(self) -> None:
+    def __init__(self, request: ChatRequest) -> None:
+        self.request = request
         self.usage = Usage()
         self.failed = False
+
+    def fail(self, error: DragomanError) -> None:
+        """The call failed; the provider's words about it are added where they may be."""
+        self.failed = True
+        if isinstance(error, ProviderError):
+            quote_provider(error, self.request)
 
     def note(self, events: Sequence[StreamEvent], guard: Guard) -> Sequence[StreamEvent]:
         """`events` again, or the error of a call that failed instead of beginning to answer."""
         last = events[-1]
         if isinstance(last, Completed | Failed):
             self.usage = last.usage
-            self.failed = isinstance(last, Failed)
-            if isinstance(last, Failed) and not guard.started:
-                raise last.error
+            if isinstance(last, Failed):
+                self.fail(last.error)
+                if not guard.started:
+                    raise last.error
         return events

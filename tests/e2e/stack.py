@@ -107,7 +107,11 @@ def server_environ(home: Path, **settings: str) -> dict[str, str]:
 def start_server(environ: dict[str, str], log: Path | None = None) -> RunningProcess:
     """`dragoman serve` as a process, returned once it takes calls."""
     process = RunningProcess([sys.executable, "-m", "server", "serve"], env=environ, log=log)
-    process.wait_for_port(int(environ["DRAGOMAN_GRPC_PORT"]))
+    try:
+        process.wait_for_port(int(environ["DRAGOMAN_GRPC_PORT"]))
+    except BaseException:
+        process.stop()
+        raise
     return process
 
 

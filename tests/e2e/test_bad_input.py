@@ -53,7 +53,7 @@ BAD_REQUESTS: dict[str, tuple[str, Any, int, str, str]] = {
     "too long a prompt": (GENERATE, {"prompt": LONG}, 400, INVALID, "400000"),
     "no prompt": (GENERATE, {}, 400, INVALID, "prompt"),
     "a body over the limit": (CHAT, {"messages": ASK, "user": "x" * (21 << 20)}, 413, "", ""),
-    "an unknown model": (CHAT, {"messages": ASK, "model": "custom/demo-error-404"}, 404, NOT_FOUND, "demo-chat"),
+    "an unknown model": (CHAT, {"messages": ASK, "model": "custom/demo-chta"}, 404, NOT_FOUND, "custom/demo-chat"),
     "an unknown bare model": (CHAT, {"messages": ASK, "model": "demo-chta"}, 404, NOT_FOUND, "custom/demo-chat"),
     "an unknown configuration": (CHAT, {"messages": ASK, "providerName": "dmeo"}, 404, NOT_FOUND, "demo"),
     "no such path": ("/api/v1/ai/llm/nothing", {}, 404, NOT_FOUND, ""),
@@ -135,8 +135,15 @@ def test_a_provider_that_fails_before_its_answer_is_one_clear_error(
         "7" if model == "demo-error-429" else response.headers.get("retry-after")
     )
     assert_absent(PROVIDER_SECRET, response.content)
-    if model != "demo-error-leaky":
-        assert_absent(PROMPT, response.content)
+    assert_absent(PROMPT, response.content)
+
+
+def test_what_the_provider_says_of_the_request_reaches_the_caller(stack: Stack) -> None:
+    with stack.rest() as client:
+        response = client.post(CHAT, json={"messages": ASK, "model": "custom/demo-error-400"})
+    (info,) = [detail for detail in response.json()["details"] if "reason" in detail]
+    assert "temperature" in info["metadata"]["provider_message"]
+    assert info["metadata"]["provider_message"] in response.json()["message"]
 
 
 def test_a_rate_limit_says_when_to_come_back_and_a_quota_does_not(stack: Stack) -> None:
@@ -188,7 +195,8 @@ async def test_a_stream_that_breaks_is_failed_in_band_for_rest_and_by_status_for
         with pytest.raises(grpc.RpcError) as caught:
             await collect(stubs.llm.Chat(request, metadata=stack.metadata()), events)
     assert all(event.WhichOneof("event") not in ("completed", "failed") for event in events)
-    status = rpc_status.from_call(caught.value)  # type: ignore[arg-type]  an AioRpcError has what is read
+    assert isinstance(caught.value, grpc.aio.AioRpcError)
+    status = rpc_status.from_call(caught.value)  # type: ignore[arg-type]
     info = error_details_pb2.ErrorInfo()
     assert any(detail.Unpack(info) for detail in status.details)
     assert (caught.value.code().name, info.reason) == expected

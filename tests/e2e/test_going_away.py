@@ -77,15 +77,18 @@ async def test_sigterm_lets_a_running_stream_finish_and_takes_no_new_call(own_st
     async with grpc.aio.insecure_channel(f"127.0.0.1:{own_stack.port}") as channel:
         stub = LLMServiceStub(channel)
         call = stub.Chat(request, metadata=own_stack.metadata())
-        events: list[pb.ChatEvent] = [await call.read(), await call.read(), await call.read()]
+        events = [await call.read(), await call.read(), await call.read()]
         own_stack.server.send_signal(signal.SIGTERM)
         await own_stack.server.wait_for_line_async('"draining"')
         with pytest.raises(grpc.RpcError) as caught:
             async with grpc.aio.insecure_channel(f"127.0.0.1:{own_stack.port}") as other:
                 await LLMServiceStub(other).Complete(request, metadata=own_stack.metadata(), timeout=5)
         assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
-        events += [event async for event in call]
-    assert events[-1].WhichOneof("event") == "completed"
+        while (event := await call.read()) is not grpc.aio.EOF:
+            events.append(event)
+    last = events[-1]
+    assert isinstance(last, pb.ChatEvent)
+    assert last.WhichOneof("event") == "completed"
     assert await asyncio.to_thread(own_stack.server.wait) == 0
 
 

@@ -73,6 +73,7 @@ def test_generate_answers_the_bare_text_where_plain_text_is_accepted(member: htt
     )
     assert response.headers["content-type"].startswith("text/plain")
     assert response.text == "grüezi 👋"
+    assert response.headers["x-dragoman-finish-reason"] == "stop"
 
 
 @pytest.mark.parametrize("snake", [False, True])
@@ -130,7 +131,7 @@ def test_runtime_chat_takes_every_documented_parameter(member: httpx.Client) -> 
         "provider": "CUSTOM",
         "providerName": "demo",
         "model": "demo-echo",
-        "messages": ASK,
+        "messages": [{"role": "user", "content": "hi"}],
         "legacy": True,
         "instructions": "Be brief.",
         "temperature": 0.5,
@@ -138,7 +139,7 @@ def test_runtime_chat_takes_every_documented_parameter(member: httpx.Client) -> 
         "topP": 0.9,
         "frequencyPenalty": -0.5,
         "presencePenalty": 0.5,
-        "stop": ["END"],
+        "stop": ["never said"],
         "seed": 7,
         "responseFormat": {"type": "json_object"},
     }
@@ -150,8 +151,14 @@ def test_runtime_chat_takes_every_documented_parameter(member: httpx.Client) -> 
     assert {name: sent[name] for name in ("temperature", "top_p", "frequency_penalty", "presence_penalty")} == {
         "temperature": 0.5, "top_p": 0.9, "frequency_penalty": -0.5, "presence_penalty": 0.5,
     }  # fmt: skip
-    assert (sent["stop"], sent["seed"], sent["response_format"]) == (["END"], 7, {"type": "json_object"})
+    assert (sent["stop"], sent["seed"], sent["response_format"]) == (["never said"], 7, {"type": "json_object"})
     assert 99 in sent.values()
+
+
+def test_runtime_chat_stops_where_it_is_told_to(member: httpx.Client) -> None:
+    body = {"projectId": OWN, "provider": "custom", "model": "demo-chat", "messages": ASK, "stop": [" 👋"]}
+    answer = member.post("/api/v1/runtime/v1/chat", json=body).json()
+    assert (answer["text"], answer["finishReason"]) == ("grüezi", "stop")
 
 
 def test_runtime_chat_calls_tools_in_openais_form_and_takes_the_second_turn(member: httpx.Client) -> None:

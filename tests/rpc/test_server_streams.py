@@ -73,7 +73,7 @@ async def test_generate_answers_as_json_and_as_bare_text_that_says_beside_it_how
     call = stub.GenerateText(llm_pb.GenerateRequest(prompt="p"), metadata=key())
     body = await call
     assert (body.content_type, body.data) == ("text/plain; charset=utf-8", b"Hello")
-    told = dict(await call.trailing_metadata())
+    told = dict(await call.initial_metadata())
     assert told["x-dragoman-finish-reason"] == "length"
     assert told["x-dragoman-warning"] == "parameter_stripped temperature"
 

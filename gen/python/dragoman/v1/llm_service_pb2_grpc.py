@@ -107,6 +107,9 @@ class LLMServiceServicer:
     def GenerateText(self, request, context):
         """Answers one prompt with the bare text, as text/plain. REST reaches it with `Accept: text/plain` on generate.
 
+        What the body cannot say is told by initial metadata (HTTP headers): `x-dragoman-finish-reason`, and one
+        `x-dragoman-warning` for each warning, its code and parameter.
+
         Role: member. Status codes: see the service.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

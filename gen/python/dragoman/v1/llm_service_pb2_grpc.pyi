@@ -60,6 +60,9 @@ class LLMServiceStub:
     GenerateText: _grpc.UnaryUnaryMultiCallable[_llm_service_pb2.GenerateRequest, _httpbody_pb2.HttpBody]
     """Answers one prompt with the bare text, as text/plain. REST reaches it with `Accept: text/plain` on generate.
 
+    What the body cannot say is told by initial metadata (HTTP headers): `x-dragoman-finish-reason`, and one
+    `x-dragoman-warning` for each warning, its code and parameter.
+
     Role: member. Status codes: see the service.
     """
     Complete: _grpc.UnaryUnaryMultiCallable[_chat_pb2.ChatRequest, _chat_pb2.ChatResponse]
@@ -116,6 +119,9 @@ class LLMServiceAsyncStub(LLMServiceStub):
     """
     GenerateText: _aio.UnaryUnaryMultiCallable[_llm_service_pb2.GenerateRequest, _httpbody_pb2.HttpBody]  # type: ignore[assignment]
     """Answers one prompt with the bare text, as text/plain. REST reaches it with `Accept: text/plain` on generate.
+
+    What the body cannot say is told by initial metadata (HTTP headers): `x-dragoman-finish-reason`, and one
+    `x-dragoman-warning` for each warning, its code and parameter.
 
     Role: member. Status codes: see the service.
     """
@@ -182,6 +188,9 @@ class LLMServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_httpbody_pb2.HttpBody, _abc.Awaitable[_httpbody_pb2.HttpBody]]:
         """Answers one prompt with the bare text, as text/plain. REST reaches it with `Accept: text/plain` on generate.
+
+        What the body cannot say is told by initial metadata (HTTP headers): `x-dragoman-finish-reason`, and one
+        `x-dragoman-warning` for each warning, its code and parameter.
 
         Role: member. Status codes: see the service.
         """
