@@ -1,4 +1,4 @@
-# The server alone; Envoy runs beside it from its own image, with envoy.yaml and gen/descriptors/dragoman.pb mounted.
+# The server alone; Envoy runs beside it from its own image, with envoy.yaml, edge/ and gen/ mounted (docs/envoy.md).
 FROM python:3.13-slim AS build
 WORKDIR /src
 COPY requirements/build.lock requirements/server.lock requirements/
@@ -16,7 +16,9 @@ FROM python:3.13-slim
 RUN useradd --uid 10001 --user-group --no-create-home --home-dir /var/lib/dragoman --shell /usr/sbin/nologin dragoman \
  && install -d -o dragoman -g dragoman -m 0700 /var/lib/dragoman
 COPY --from=build /opt/dragoman /opt/dragoman
-ENV PATH=/opt/dragoman/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
+# Inside a container, the loopback is nobody's neighbour.
+ENV PATH=/opt/dragoman/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 \
+    DRAGOMAN_GRPC_HOST=0.0.0.0 DRAGOMAN_HOME=/var/lib/dragoman
 USER 10001:10001
 WORKDIR /var/lib/dragoman
 VOLUME /var/lib/dragoman
