@@ -72,10 +72,9 @@ def map_error(error: WireError, headers: Mapping[str, str], *, now: float) -> Pr
             statuses={error.status: told} if error.status is not None else None,
             families={error.type: told} if error.type is not None else None,
         )
-        error = WireError(
-            status=error.status, type=error.type, code=error.code, message=error.message, metadata=numbers
-        )
-    return provider_error(error, headers, table=table, now=now)
+    found = provider_error(error, headers, table=table, now=now)
+    found.metadata |= numbers
+    return found
 
 
 def _told_by_message(error: WireError) -> tuple[ErrorClass | None, dict[str, str]]:

@@ -24,7 +24,7 @@ BASIC: Final = {"web_search": "web_search_20250305", "code_execution": "code_exe
 """What they mean to models before 4.6: later web searches filter by code, which "is available with Claude 4.6 and later
 models" (platform.claude.com/docs, web-search-tool); later code execution is not documented for them."""
 
-_BEFORE_4_6: Final = re.compile(r"claude-(?:3|(?:opus|sonnet|haiku)-4(?:-(?:[015]|20\d{6}))?(?:-|$|@))")
+_BEFORE_4_6: Final = re.compile(r"claude-(?:3.*|(?:opus|sonnet|haiku)-4(?:-[0-5])?(?:[-@]20\d{6})?)")
 """Names of these models, with or without a date."""
 
 _VERSION: Final = re.compile(r"_\d{8}$")
@@ -97,7 +97,7 @@ def _hosted(hosted: HostedTool, index: int, call: ProviderCall) -> JsonObject:
 
 
 def _is_before_4_6(model: str, info: ModelInfo | None) -> bool:
-    return _BEFORE_4_6.match(info.model if info is not None else model) is not None
+    return _BEFORE_4_6.fullmatch(info.model if info is not None else model) is not None
 
 
 def build_tool_choice(request: ChatRequest, call: ProviderCall, *, budget: int) -> JsonObject | None:
