@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from server.cli import access, chat, doctor, models, providers, service
+from server.cli.client import CallFailed
 from server.cli.context import Setup
 from server.core.errors import DragomanError
 from server.core.setup import SetupError
@@ -62,12 +63,17 @@ def run(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
     """Run one command line; its exit status. Says on stderr what went wrong and how to mend it."""
     try:
         app(args=list(arguments), prog_name="dragoman", obj=Setup(environ))
-    except SystemExit as exit:
-        return exit.code if isinstance(exit.code, int) else int(exit.code is not None)
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else int(end.code is not None)
     except SetupError as error:
         print(f"error: {error}", file=sys.stderr)
         return NOT_SET_UP
+    except CallFailed as error:
+        print(f"error: {error}", file=sys.stderr)
+        return FAILED
     except DragomanError as error:
-        print(f"error: {error.message} {error.action}".rstrip(), file=sys.stderr)
+        near = error.metadata.get("candidates", "").replace(",", ", ")
+        words = [error.message, f"Near: {near}." if near else "", error.action]
+        print("error:", *(word for word in words if word), file=sys.stderr)
         return FAILED
     return 0

@@ -43,11 +43,16 @@ def _print_table(rows: Sequence[Row]) -> None:
 
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in rows[0]:
-        table.add_column(name, overflow="fold")
+        # An id is copied from here: it stays on one line.
+        table.add_column(name, overflow="fold", no_wrap=name == "id")
     for row in rows:
         # Text: a name with brackets is no markup.
-        table.add_row(*(Text(_cell(value, "-")) for value in row.values()))
+        table.add_row(*(Text(_cell(value, "-")) for value in map(_shorter, row.values())))
     Console().print(table)
+
+
+def _shorter(value: Value) -> Value:
+    return f"{value:%Y-%m-%d}" if isinstance(value, datetime) else value
 
 
 def _plain(value: Value) -> object:

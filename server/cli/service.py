@@ -8,7 +8,10 @@ from server.cli.context import setup_of
 
 
 def serve(ctx: typer.Context) -> None:
-    """Serve gRPC until SIGTERM; running streams then finish within the grace period."""
+    """Serve gRPC until SIGTERM.
+
+    Running streams then finish within the grace period (DRAGOMAN_SHUTDOWN_GRACE_SECONDS).
+    """
     settings = setup_of(ctx).settings
     import uvloop  # noqa: PLC0415
 
@@ -19,7 +22,10 @@ def serve(ctx: typer.Context) -> None:
 
 
 def dev(ctx: typer.Context) -> None:
-    """Run everything on loopback: server, Envoy and a demo provider, with keys and data of their own (`make run`)."""
+    """Run all of it on loopback (make run).
+
+    Server, Envoy and a demo provider, with keys and data of their own under DRAGOMAN_HOME.
+    """
     setup = setup_of(ctx)
     from server.dev.profile import run  # noqa: PLC0415
 
@@ -27,7 +33,10 @@ def dev(ctx: typer.Context) -> None:
 
 
 def migrate(ctx: typer.Context) -> None:
-    """Bring the database's schema up to this version; makes a SQLite file that is not there yet."""
+    """Bring the database's schema up to date.
+
+    Makes a SQLite file that is not there yet.
+    """
     settings = setup_of(ctx).settings
     import asyncio  # noqa: PLC0415
 

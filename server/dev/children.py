@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Self
 
 STOP_SECONDS = 5.0
 """How long a child may take to end after SIGTERM before it gets SIGKILL."""
@@ -33,7 +34,8 @@ class Child:
 
     async def ended(self) -> int:
         """Its exit status, once it has ended; negative for a signal."""
-        while (status := self._process.poll()) is None:
+        # Looked at, not waited for: a thread that waits would keep the event loop from ending before the child does.
+        while (status := self._process.poll()) is None:  # noqa: ASYNC110 - there is no event to wait for
             await asyncio.sleep(_LOOK_SECONDS)
         return status
 
@@ -55,7 +57,7 @@ class Children:
         setting and no credential. Raises OSError."""
         log = self._logs / f"{name}.log"
         with os.fdopen(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as output:
-            process = subprocess.Popen(  # noqa: PLW1509 - called before this process has another thread
+            process = subprocess.Popen(
                 list(argv),
                 cwd=cwd,
                 env={name: environ[name] for name in _INHERITED if name in environ},
@@ -64,7 +66,7 @@ class Children:
                 stderr=subprocess.STDOUT,
                 # Ctrl-C goes to the terminal's whole group, and running streams need the children until they are done.
                 process_group=0,
-                preexec_fn=_die_with_parent(),
+                preexec_fn=_die_with_parent(),  # noqa: PLW1509 - this process has no other thread yet
             )
         self._processes.append(process)
         return Child(purpose, process, log)
@@ -81,7 +83,7 @@ class Children:
                 process.kill()
                 process.wait()
 
-    def __enter__(self) -> Children:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -33,6 +33,11 @@ def write_env_file(path: Path, env: DevEnv) -> None:
     write_private(path, f"DRAGOMAN_API_KEY={env.key.reveal()}\nDRAGOMAN_WORKSPACE={env.workspace}\n")
 
 
+def close_env_file(path: Path) -> None:
+    """Take the file back from others whom somebody let read it."""
+    path.chmod(0o600)
+
+
 def write_private(path: Path, text: str) -> None:
     """Replace a file by one that its owner alone may read, whole or not at all."""
     draft = path.with_name(f".{path.name}.{os.getpid()}")

@@ -18,6 +18,7 @@ import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import FrameType
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -30,6 +31,9 @@ from server.dev.envoy import Address, EnvoyNotInstalledError, command, render
 from server.dev.greeting import greeting
 from server.dev.ports import HOST, Ports, choose_ports
 from server.settings import Settings
+
+if TYPE_CHECKING:
+    import aiohttp
 
 GRACE_SECONDS = 3.0
 """How long running streams may go on after Ctrl-C, unless DRAGOMAN_SHUTDOWN_GRACE_SECONDS says otherwise: a person is
@@ -94,7 +98,9 @@ def _home(path: Path) -> Iterator[Path]:
         (path / "logs").mkdir(mode=0o700, exist_ok=True)
         lock = (path / "dev.lock").open("w")
     except OSError as exc:
-        raise SetupError(f"{path} cannot be used ({exc.strerror}).", mend="Set DRAGOMAN_HOME to another place.") from exc
+        raise SetupError(
+            f"{path} cannot be used ({exc.strerror}).", mend="Set DRAGOMAN_HOME to another place."
+        ) from exc
     with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -193,7 +199,7 @@ def _serve(profile: Profile, parts: tuple[Child, ...]) -> None:
 
 async def _until_stopped(profile: Profile, parts: tuple[Child, ...]) -> None:
     from server import app  # noqa: PLC0415
-    from server.dev.seed import Demo, seed  # noqa: PLC0415
+    from server.dev.seed import Demo, seed, validate  # noqa: PLC0415
 
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -209,6 +215,7 @@ async def _until_stopped(profile: Profile, parts: tuple[Child, ...]) -> None:
         await asyncio.wait((end, ready), return_when=asyncio.FIRST_COMPLETED)
         if ready.done():
             ready.result()
+            await validate(running.services, env)
             seconds = time.monotonic() - profile.started
             print(greeting(env, ports, root=_ROOT, home=settings.home, seconds=seconds), flush=True)
         ready.cancel()
@@ -256,16 +263,28 @@ async def _end(stop: asyncio.Event, parts: tuple[Child, ...]) -> None:
 
 
 async def _ready(profile: Profile) -> None:
-    """Return once the server is ready through Envoy. Raises SetupError when that takes too long."""
+    """Return once the server is ready through Envoy, and the demo provider answers. Raises SetupError when that takes
+    too long."""
     import aiohttp  # noqa: PLC0415
 
-    url = f"http://{HOST}:{profile.ports.http}/readyz"
+    wanted = {
+        f"http://{HOST}:{profile.ports.http}/readyz": {},
+        f"http://{HOST}:{profile.ports.demo}/v1/models": {"authorization": f"Bearer {profile.demo_key.reveal()}"},
+    }
     deadline = time.monotonic() + READY_SECONDS
     async with aiohttp.ClientSession() as session:
-        while time.monotonic() < deadline:
-            with contextlib.suppress(aiohttp.ClientError):
-                async with session.get(url) as response:
-                    if response.status == 200:
-                        return
-            await asyncio.sleep(POLL_SECONDS)
-    raise SetupError(f"{url} does not answer.", mend=f"See the logs in {profile.logs}.")
+        for url, headers in wanted.items():
+            while not await _answers(session, url, headers):
+                if time.monotonic() > deadline:
+                    raise SetupError(f"{url} does not answer.", mend=f"See the logs in {profile.logs}.")
+                await asyncio.sleep(POLL_SECONDS)
+
+
+async def _answers(session: aiohttp.ClientSession, url: str, headers: Mapping[str, str]) -> bool:
+    import aiohttp  # noqa: PLC0415
+
+    try:
+        async with session.get(url, headers=headers) as response:
+            return response.status == 200
+    except aiohttp.ClientError:
+        return False

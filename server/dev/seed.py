@@ -11,7 +11,7 @@ from server.core.access import Principal, Role, Workspace
 from server.core.errors import AlreadyExists, DragomanError, Unauthenticated
 from server.core.provider_config import AiType, ProviderConfig, SecretField
 from server.core.secret import Secret
-from server.dev.env_file import DevEnv, read_env_file, write_env_file
+from server.dev.env_file import DevEnv, close_env_file, read_env_file, write_env_file
 from server.services.provider_configs import ConfigChange, ConfigDraft
 
 ORG_ID = "org_dev"
@@ -28,6 +28,14 @@ class Demo(msgspec.Struct, frozen=True):
     key: Secret
 
 
+async def validate(services: Services, env: DevEnv) -> None:
+    """Have the demo's configuration validated, unless it is already: only such a one is listed as available."""
+    workspace = services.store.snapshots.current().workspaces[env.workspace]
+    for config in (await services.configs.list(workspace.id)).configs:
+        if config.name == DEMO_CONFIG and not config.valid:
+            await services.configs.validate(_admin(workspace), config.id)
+
+
 async def seed(services: Services, env_file: Path, demo: Demo, openai_key: Secret | None) -> DevEnv:
     """The workspace, an admin key in `env_file`, the demo's configuration and, with a key for it, OpenAI's.
 
@@ -35,7 +43,7 @@ async def seed(services: Services, env_file: Path, demo: Demo, openai_key: Secre
     """
     env = await _caller(services, env_file)
     workspace = services.store.snapshots.current().workspaces[env.workspace]
-    admin = Principal("dev", workspace.org_id, workspace.id, Role.ADMIN, "dev")
+    admin = _admin(workspace)
     await _configure(
         services, admin, workspace, DEMO_CONFIG, "OTHER", endpoint=demo.endpoint, secret=demo.key, provider="custom"
     )
@@ -48,10 +56,14 @@ async def seed(services: Services, env_file: Path, demo: Demo, openai_key: Secre
     return env
 
 
+def _admin(workspace: Workspace) -> Principal:
+    return Principal("dev", workspace.org_id, workspace.id, Role.ADMIN, "dev")
+
+
 async def _caller(services: Services, env_file: Path) -> DevEnv:
     kept = read_env_file(env_file)
     if kept is not None and await _works(services, kept):
-        env_file.chmod(0o600)
+        close_env_file(env_file)
         return kept
     workspace = await _workspace(services)
     _, clear = await services.access.create_key(
