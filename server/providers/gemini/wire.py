@@ -44,7 +44,7 @@ class GeminiWire(Wire):
 
     def parse_response(self, exchange: Exchange, body: bytes) -> list[StreamEvent]:
         events: list[StreamEvent] = []
-        found = decode(ANSWER, body, "an answer")
+        found = decode(ANSWER, _compact(body), "an answer")
         answer = self.answer(exchange, events.append)
         chunks = found if isinstance(found, list) else [found]
         for chunk in chunks:
@@ -80,6 +80,15 @@ class GeminiWire(Wire):
         return Answer(exchange, emit, new_id=self._new_id, clock=self._clock)
 
 
+def _compact(body: bytes) -> bytes:
+    """Without the indentation that whole answers come with: parts of them are kept and sent back. What is no JSON stays
+    as it is."""
+    try:
+        return msgspec.json.format(body, indent=-1)
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return body
+
+
 class GeminiStreamParser(FramedParser[SseEvent]):
     """`data: {response}` events, each with what is new. The end of the body is the end of the answer, provided that a
     finish reason had come."""
@@ -97,10 +106,11 @@ class GeminiStreamParser(FramedParser[SseEvent]):
         return super().feed(data)
 
     def on_frame(self, frame: SseEvent) -> None:
-        if not frame.data or frame.data.isspace():
+        data = frame.data.strip()
+        if not data or data == b"[DONE]":  # the marker of other APIs, which some proxies add
             return
         try:
-            chunk = decode(CHUNK, frame.data, "a stream event")
+            chunk = decode(CHUNK, data, "a stream event")
         except ProviderProtocolError:
             if frame.unterminated:
                 raise StreamTruncated("The connection ended in the middle of a stream event.") from None
