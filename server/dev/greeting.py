@@ -21,7 +21,7 @@ def greeting(env: DevEnv, ports: Ports, *, root: Path, home: Path, seconds: floa
             str(root / "examples" / "grpc_chat.py"),
             "--address",
             f"{HOST}:{ports.grpc}",
-            "Count to ten.",
+            "Count to 10.",
         ]
     )
     return f"""
@@ -41,7 +41,7 @@ An answer:
 A stream:
 
   curl -sSN {rest}/chat {curl} -H 'accept: text/event-stream' \
--d '{{"messages": [{{"role": "user", "content": "Count to ten."}}]}}'
+-d '{{"messages": [{{"role": "user", "content": "Count to 10."}}]}}'
 
 gRPC, from Python:
 
