@@ -38,30 +38,36 @@ TAKEN = {
     "output_config", "metadata",
 }  # fmt: skip
 
+FUNCTION = {"name", "description", "input_schema", "strict", "cache_control"}
+ASKED = {"text", "image", "document", "tool_result"}
+"""What a turn that is no answer can hold in neutral form."""
+
 
 def request_from_wire(case: Case) -> tuple[ChatRequest, str] | None:
     """What has no neutral field becomes provider_options."""
     assert case.request is not None
     body: dict[str, Any] = case.request["body"]
     rest = {key: value for key, value in body.items() if key not in TAKEN}
+    tools, choice = body.get("tools") or [], body.get("tool_choice") or {}
+    if not _neutral_tools(tools):
+        rest |= {key: body[key] for key in ("tools", "tool_choice") if key in body}
+        tools, choice = [], {}
     config = dict(body.get("output_config") or {})
     thinking = _thinking(body.get("thinking"), config)
     form = config.pop("format", None)
     if config:
         rest["output_config"] = config
-    system = body.get("system")
-    reader = _Reader(body["model"])
-    messages = [message for turn in body["messages"] for message in reader.turn(turn)]
-    if isinstance(system, list):
-        messages.insert(0, Message("system", tuple(reader.part(block) for block in system)))
-    choice = body.get("tool_choice") or {}
+    metadata = dict(body.get("metadata") or {})
+    user = metadata.pop("user_id", None)
+    if metadata:
+        rest["metadata"] = metadata
     disabled = choice.get("disable_parallel_tool_use")
-    tools = body.get("tools") or []
+    system = body.get("system")
     request = ChatRequest(
-        messages=tuple(messages),
+        messages=_messages(body, rest),
         system=system if isinstance(system, str) else None,
         stop=tuple(body.get("stop_sequences") or ()),
-        user=(body.get("metadata") or {}).get("user_id"),
+        user=user,
         tools=tuple(_tool(tool) for tool in tools if "input_schema" in tool),
         hosted_tools=tuple(_hosted(tool) for tool in tools if "input_schema" not in tool),
         tool_choice=_choice(choice),
@@ -74,6 +80,26 @@ def request_from_wire(case: Case) -> tuple[ChatRequest, str] | None:
     return request, body["model"]
 
 
+def _neutral_tools(tools: list[dict[str, Any]]) -> bool:
+    """Functions with nothing but neutral fields, then the provider's own."""
+    own = [tool for tool in tools if "input_schema" not in tool]
+    functions = [tool for tool in tools if "input_schema" in tool]
+    return tools == functions + own and all(tool.keys() <= FUNCTION for tool in functions)
+
+
+def _messages(body: dict[str, Any], rest: dict[str, Any]) -> tuple[Message, ...]:
+    """Turns to messages; a conversation that holds blocks of no neutral kind goes into provider_options as it is."""
+    reader = _Reader(body["model"])
+    turns = [{**turn, "content": _blocks(turn["content"])} for turn in body["messages"]]
+    if any(block["type"] not in ASKED for turn in turns if turn["role"] != "assistant" for block in turn["content"]):
+        rest["messages"] = body["messages"]
+        return (Message("user", (Text("(as in provider_options)"),)),)
+    messages = [message for turn in turns for message in reader.turn(turn)]
+    if isinstance(body.get("system"), list):
+        messages.insert(0, Message("system", tuple(reader.part(block) for block in body["system"])))
+    return tuple(messages)
+
+
 class _Reader:
     """Blocks to parts. What a part has no field for goes into its opaque data, as the adapter itself would put it."""
 
@@ -81,8 +107,7 @@ class _Reader:
         self._model = model
 
     def turn(self, turn: dict[str, Any]) -> list[Message]:
-        content = turn["content"]
-        blocks = [{"type": "text", "text": content}] if isinstance(content, str) else content
+        blocks = turn["content"]
         results = tuple(self.part(block) for block in blocks if block["type"] == "tool_result")
         others = tuple(self.part(block) for block in blocks if block["type"] != "tool_result")
         messages = [Message("tool", results)] if results else []
@@ -100,11 +125,11 @@ class _Reader:
                 cites = bool((block.get("citations") or {}).get("enabled"))
                 return Document(_source(block["source"]), block.get("title"), cites, cache)
             case "tool_use":
-                return ToolCall(block["id"], block["name"], json.dumps(block["input"]), cache=cache)
+                extra = block.keys() - {"type", "id", "name", "input", "cache_control"}
+                opaque = self._rest(block, "id", "name", "input") if extra else None
+                return ToolCall(block["id"], block["name"], json.dumps(block["input"]), opaque, cache)
             case "tool_result":
-                content = block.get("content") or ()
-                blocks = [{"type": "text", "text": content}] if isinstance(content, str) else content
-                parts = tuple(self.part(inner) for inner in blocks)
+                parts = tuple(self.part(inner) for inner in _blocks(block.get("content") or ()))
                 return ToolResult(block["tool_use_id"], parts, bool(block.get("is_error")), cache=cache)  # type: ignore[arg-type]
             case "thinking":
                 return Reasoning(block["thinking"], self._rest(block, "thinking"))
@@ -153,7 +178,7 @@ def _hosted(tool: dict[str, Any]) -> HostedTool:
 def _choice(choice: dict[str, Any]) -> ToolChoice | None:
     if not choice:
         return None
-    return ToolChoice({"any": "required"}.get(choice["type"], choice["type"]), choice.get("name"))  # type: ignore[arg-type]
+    return ToolChoice({"any": "required"}.get(choice["type"], choice["type"]), choice.get("name"))
 
 
 def _thinking(thinking: dict[str, Any] | None, config: dict[str, Any]) -> Thinking | None:
@@ -165,10 +190,11 @@ def _thinking(thinking: dict[str, Any] | None, config: dict[str, Any]) -> Thinki
 
 
 def normalise(body: dict[str, Any]) -> dict[str, Any]:
-    """One spelling for what has two: content and system as blocks ("using a string for content is shorthand for an
-    array of one content block of type text", api/messages), `stream: false` as nothing, null options as none."""
-    out = {key: value for key, value in body.items() if not (key == "stream" and not value)}
-    out["messages"] = [{**turn, "content": _blocks(turn["content"])} for turn in body["messages"]]
+    """One spelling for what has two, by api/messages: content and system as blocks ("using a string for content is
+    shorthand for an array of one content block of type text"), turns of one role in a row as one ("will be combined
+    into a single turn"), null and false for what is then the default as nothing."""
+    out = {key: value for key, value in body.items() if value is not None and not (key == "stream" and not value)}
+    out["messages"] = _turns(body["messages"])
     if "system" in out:
         out["system"] = _blocks(out["system"])
     if "tools" in out:
@@ -176,13 +202,25 @@ def normalise(body: dict[str, Any]) -> dict[str, Any]:
     return out
 
 
-def _blocks(content: Any) -> Any:
-    if isinstance(content, str):
-        return [{"type": "text", "text": content}]
-    blocks = []
-    for block in content:
-        if block["type"] == "tool_result" and isinstance(block.get("content"), str):
-            blocks.append({**block, "content": _blocks(block["content"])})
+def _turns(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    turns: list[dict[str, Any]] = []
+    for message in messages:
+        blocks = [_block(block) for block in _blocks(message["content"])]
+        if turns and turns[-1]["role"] == message["role"]:
+            turns[-1]["content"] += blocks
         else:
-            blocks.append(block)
-    return blocks
+            turns.append({"role": message["role"], "content": blocks})
+    return turns
+
+
+def _block(block: dict[str, Any]) -> dict[str, Any]:
+    out = {key: value for key, value in block.items() if value is not None}
+    if out["type"] == "tool_result":
+        if not out.get("is_error"):
+            out.pop("is_error", None)
+        out["content"] = [_block(inner) for inner in _blocks(out.get("content") or ())]
+    return out
+
+
+def _blocks(content: Any) -> list[dict[str, Any]]:
+    return [{"type": "text", "text": content}] if isinstance(content, str) else list(content)

@@ -83,7 +83,7 @@ class History:
 
     def build(self, request: ChatRequest, body: JsonObject) -> None:
         """Sets both. System messages ahead of the conversation go into `system`; later ones stay in their place, which
-        models before Opus 4.8 refuse."""
+        older models refuse."""
         first = next((i for i, m in enumerate(request.messages) if m.role != "system"), len(request.messages))
         leading = [
             block for index, m in enumerate(request.messages[:first]) for block in self._blocks(m.parts, _at(index))
