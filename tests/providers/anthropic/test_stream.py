@@ -289,7 +289,8 @@ def test_what_has_no_neutral_place_is_in_the_metadata() -> None:
     """Container, matched stop sequence, applied edits, rate limits."""
     told = ending("stop_sequence", container={"id": "container_1"}, stop_sequence="END")
     told[0]["context_management"] = {"applied_edits": []}
-    headers = {"anthropic-ratelimit-requests-remaining": "49", "request-id": "req_1"}
+    # The API sends retry-after with good answers too, where it means nothing.
+    headers = {"anthropic-ratelimit-requests-remaining": "49", "request-id": "req_1", "retry-after": "27"}
     events = run(sse(start(input_tokens=1), *text(0, "x"), *told), headers=headers)
     (completed,) = of(events, Completed)
     assert json.loads(completed.provider_metadata) == {
