@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any, Final
 
 import msgspec
@@ -95,12 +97,16 @@ def map_error(error: Any, status: int | None, headers: Mapping[str, str], *, now
 
 
 def read_body(body: bytes) -> Any:
-    """A body decoded, or as text where it is no JSON."""
+    """A body decoded, or as text where it is no JSON. Behind a stream the same error may stand twice: the first one
+    counts (googleapis/python-genai#1162)."""
     try:
         return msgspec.json.decode(body)
     except (msgspec.MsgspecError, ValueError, RecursionError):
-        text = body[: MAX_MESSAGE_CHARS * 4].decode("utf-8", "replace").strip()
-        return None if text.startswith("<") else text
+        text = body.decode("utf-8", "replace").strip()
+    if text.startswith("{"):
+        with suppress(ValueError, RecursionError):
+            return json.JSONDecoder().raw_decode(text)[0]
+    return None if text.startswith("<") else text[: MAX_MESSAGE_CHARS * 4]
 
 
 def _read(found: Any, status: int | None) -> _Said:

@@ -127,8 +127,8 @@ class GeminiStreamParser(FramedParser[SseEvent]):
             raise self._wire.map_stream_error(self.exchange, loose)
 
     def _loose(self) -> bytes | None:
-        """An error that Google puts behind the events as bare JSON, which no event-stream parser sees (its JavaScript
-        SDK looks for it, `_api_client.ts`)."""
+        """An error that Google puts behind the events as bare JSON, which no event-stream parser sees
+        (googleapis/js-genai#461, googleapis/python-genai#1162)."""
         tail = bytes(self._tail).replace(b"\r\n", b"\n").rpartition(b"\n\n")[2].strip()
         return tail if tail[:1] in (b"{", b"[") and b'"error"' in tail else None
 

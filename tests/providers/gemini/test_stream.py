@@ -386,10 +386,13 @@ def test_an_error_inside_a_stream_fails_it_with_its_class() -> None:
     assert (error.type, error.code, error.http_status, error.retryable) == ("UNAVAILABLE", "503", 503, True)
 
 
-@pytest.mark.parametrize("form", [OVERLOADED, [OVERLOADED]])
-def test_a_bare_error_behind_the_events_is_found(form: object) -> None:
+BARE = json.dumps(OVERLOADED, indent=2).encode()
+
+
+@pytest.mark.parametrize("bare", [BARE, b"[" + BARE + b"]", BARE + b"\n" + BARE], ids=["once", "in a list", "twice"])
+def test_a_bare_error_behind_the_events_is_found(bare: bytes) -> None:
     """Google writes some errors into a running stream as plain JSON, which is no event."""
-    data = sse(chunk(text("a"))) + json.dumps(form, indent=2).encode()
+    data = sse(chunk(text("a"))) + bare
     for reads in ([data], [data[i : i + 1] for i in range(len(data))]):
         events = read(reads)
         assert isinstance(events[-1], Failed)
