@@ -63,11 +63,9 @@ def request_from_wire(case: Case) -> tuple[ChatRequest, str] | None:
     fields["stop"] = tuple(config.pop("stopSequences", ()))
     fields["response_format"] = _format(config)
     fields["thinking"] = _thinking(config)
-    fields["tool_choice"] = _choice(tool_config)
     functions = [tool for group in body.get("tools", ()) for tool in group.get("functionDeclarations", ())]
     hosted = [item for group in body.get("tools", ()) for item in group.items() if item[0] != "functionDeclarations"]
-    if fields["tool_choice"] is not None and not functions:
-        return None
+    fields["tool_choice"] = _choice(tool_config) if functions else None
     system = body.get("systemInstruction", {}).get("parts", [])
     request = ChatRequest(
         messages=(
@@ -85,11 +83,16 @@ def request_from_wire(case: Case) -> tuple[ChatRequest, str] | None:
 def normalise(body: Any) -> Any:
     """A body in the one spelling that is compared, of several that mean the same to Google.
 
-    Names: proto JSON takes snake_case for camelCase (protobuf.dev, ProtoJSON). Function schemas: `parameters` is an
-    OpenAPI subset that writes types in capitals, `parametersJsonSchema` the same as JSON Schema; an empty description
-    says nothing, and the role of a systemInstruction is ignored (ai.google.dev/api/caching). base64: both alphabets.
+    Names: proto JSON takes snake_case for camelCase, and both alphabets of base64 (protobuf.dev, ProtoJSON); what is
+    empty by default may be left out. Function schemas: `parameters` is an OpenAPI subset that writes types in capitals,
+    `parametersJsonSchema` the same as JSON Schema; how functions are grouped into tools says nothing. Roles: that of a
+    systemInstruction is ignored, a content without one is the user's (ai.google.dev/api/caching), `function` is the
+    user's older name for results.
     """
-    return _declared(_camel(body))
+    body = _camel(body)
+    _declared(body)
+    _turns(body)
+    return body
 
 
 def _path(case: Case) -> str:
@@ -115,16 +118,31 @@ def _camel(value: Any) -> Any:
     return out
 
 
-def _declared(body: Any) -> Any:
-    for group in body.get("tools") or ():
-        for tool in group.get("functionDeclarations", ()):
-            if "parameters" in tool:
-                tool["parametersJsonSchema"] = _json_schema(tool.pop("parameters"))
-            if not tool.get("description"):
-                tool.pop("description", None)
+def _declared(body: dict[str, Any]) -> None:
+    groups = body.get("tools") or []
+    functions = [tool for group in groups for tool in group.pop("functionDeclarations", None) or ()]
+    for tool in functions:
+        if "parameters" in tool:
+            tool["parametersJsonSchema"] = _json_schema(tool.pop("parameters"))
+        if not tool.get("description"):
+            tool.pop("description", None)
+    rest = [{name: options} for group in groups for name, options in group.items()]
+    tools = [{"functionDeclarations": functions}] if functions else []
+    if "tools" in body:
+        body["tools"] = tools + sorted(rest, key=lambda tool: next(iter(tool)))
+    thinking = (body.get("generationConfig") or {}).get("thinkingConfig") or {}
+    if "thinkingLevel" in thinking:
+        thinking["thinkingLevel"] = thinking["thinkingLevel"].upper()
+
+
+def _turns(body: dict[str, Any]) -> None:
     if isinstance(body.get("systemInstruction"), dict):
         body["systemInstruction"].pop("role", None)
-    return body
+    for content in body["contents"]:
+        content["role"] = {"function": "user"}.get(content.get("role", "user"), content.get("role", "user"))
+        for part in content.get("parts", ()):
+            if "functionCall" in part:
+                part["functionCall"].setdefault("args", {})
 
 
 def _json_schema(value: Any) -> Any:
@@ -162,10 +180,10 @@ def _thinking(config: dict[str, Any]) -> Thinking | None:
     wanted = dict(config.pop("thinkingConfig", {}))
     if not wanted:
         return None
-    include = wanted.pop("includeThoughts", None)
     budget, level = wanted.pop("thinkingBudget", None), wanted.pop("thinkingLevel", None)
-    if include is False:
-        config["thinkingConfig"] = {"includeThoughts": False}
+    include = wanted.pop("includeThoughts", None) if budget != 0 and wanted.get("includeThoughts") else None
+    if wanted:
+        config["thinkingConfig"] = wanted
     if budget == 0:
         return Thinking("disabled")
     return Thinking("enabled", budget_tokens=budget, effort=level and level.lower(), include=bool(include))
@@ -189,14 +207,12 @@ def _tool(tool: dict[str, Any]) -> Tool:
 
 
 def _messages(content: dict[str, Any], model: str) -> Iterator[Message]:
-    role = content.get("role", "user")
-    parts = [part for wire in content["parts"] for part in _part(wire, role, model)]
-    results = tuple(part for part in parts if isinstance(part, ToolResult))
-    others = tuple(part for part in parts if not isinstance(part, ToolResult))
-    if results:
-        yield Message("tool", results)
-    if others:
-        yield Message("assistant" if role == "model" else "user", others)
+    role = content["role"]
+    parts = tuple(part for wire in content.get("parts", ()) for part in _part(wire, role, model))
+    if all(isinstance(part, ToolResult) for part in parts):
+        yield Message("tool", parts)
+    else:
+        yield Message("assistant" if role == "model" else "user", parts)
 
 
 def _part(part: dict[str, Any], role: str, model: str) -> Iterator[Part]:

@@ -98,16 +98,19 @@ class History:
             where = f"messages[{index}]"
             if message.name is not None:
                 self._warn("name", "Gemini takes no names of participants", "name")
-            results += [part for part in message.parts if isinstance(part, ToolResult)]
+            found = [part for part in message.parts if isinstance(part, ToolResult)]
             others = [part for part in message.parts if not isinstance(part, ToolResult)]
-            if message.role == "system" or (message.role == "tool" and not others):
+            results += found
+            if message.role == "system" or (found and not others):
                 continue
             self._flush(out, results)
             if message.role == "assistant":
                 parts = self._model_parts(others, where)
             else:
                 parts = [wire for place, part in enumerate(others) for wire in self._part(part, f"{where}[{place}]")]
-            if parts:
+            if found:
+                out[-1]["parts"] += parts  # one message stays one content
+            elif parts:
                 out.append({"role": "model" if message.role == "assistant" else "user", "parts": parts})
         self._flush(out, results)
         return out

@@ -260,3 +260,11 @@ def test_a_user_turn_after_results_is_a_content_of_its_own() -> None:
     sent = body(messages=messages)["contents"]
     assert [content["role"] for content in sent] == ["user", "model", "user", "user"]
     assert sent[-1]["parts"] == [text("and?")]
+
+
+def test_results_and_words_of_one_message_stay_one_content() -> None:
+    """Also when results came before it."""
+    both = Message("user", (result("2", "b"), Text("and?")))
+    told = again(calls("f", "g"), Message("tool", (result("1", "a"),)), both)[1:]
+    names = [part.get("functionResponse", {}).get("name") for content in told for part in content["parts"]]
+    assert (len(told), names) == (1, ["f", "g", None])
