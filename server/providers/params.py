@@ -1,5 +1,10 @@
-"""What of a request may go to a model: parameters it does not take are left out with a warning, and the caller's
-provider_options are merged into the body last."""
+"""What of a request may go to a model, by one rule for all wires; and the caller's provider_options, merged in last.
+
+A parameter that tunes the answer (sampling, seed, penalties, limits, log probabilities) and that the model or its wire
+does not take is left out with a warning: the same request may go to any provider. What decides what is answered (media,
+tools, the form of the answer) is never left out: there an adapter raises UnsupportedParameter, before anything is sent.
+A value that the gateway itself filled in is left out, or fitted to the model's limit, without a word.
+"""
 
 from __future__ import annotations
 
@@ -68,7 +73,11 @@ def applicable(
         if name in _NOT_PARAMETERS or name not in _DEFAULTS or getattr(request, name) == _DEFAULTS[name]:
             continue
         changes[name] = _DEFAULTS[name]
-        warnings.append(stripped(name, why))
+        if name not in request.defaults:
+            warnings.append(stripped(name, why))
+    most = info.output_tokens if info is not None else None
+    if "max_tokens" in request.defaults and most is not None and (request.max_tokens or 0) > most:
+        changes.setdefault("max_tokens", most)
     return (msgspec.structs.replace(request, **changes) if changes else request), warnings
 
 

@@ -47,9 +47,8 @@ def build_body(call: ProviderCall) -> tuple[JsonObject, list[str], tuple[Warning
 
     Raises UnsupportedParameter for what neither wire nor model takes, InvalidRequest for what does not fit together.
     """
-    _refuse_absent(call)
-    request, warnings = applicable(call.request, call.info)
-    warnings = [warning for warning in warnings if warning.parameter not in request.defaults]
+    absent = {name: "the Messages API has none" for name in _ABSENT if _asks(call.request, name)}
+    request, warnings = applicable(call.request, call.info, absent)
     options, betas = _options(request.provider_options)
     thinking = ThinkingFields()
     if request.thinking is not None:
@@ -73,11 +72,8 @@ def build_body(call: ProviderCall) -> tuple[JsonObject, list[str], tuple[Warning
     return body, betas, (*warnings, *thinking.warnings, *history.warnings)
 
 
-def _refuse_absent(call: ProviderCall) -> None:
-    request = call.request
-    for name, nothing in _ABSENT.items():
-        if getattr(request, name) not in nothing and name not in request.defaults:
-            raise UnsupportedParameter.field(name, f"{call.model}: the Messages API has no {name}")
+def _asks(request: ChatRequest, name: str) -> bool:
+    return getattr(request, name) not in _ABSENT[name]
 
 
 def _options(text: str) -> tuple[str, list[str]]:
