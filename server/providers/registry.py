@@ -23,12 +23,12 @@ class Entry(msgspec.Struct, frozen=True):
 
 ENTRIES: Final[Mapping[str, Entry]] = MappingProxyType(
     {
-        "openai": Entry("OpenAI", "server.providers.openai_chat:adapter"),
+        "openai": Entry("OpenAI", "server.providers.openai_responses:adapter"),
         "anthropic": Entry("Anthropic", "server.providers.anthropic:adapter"),
         "bedrock": Entry("Amazon Bedrock", "server.providers.bedrock:adapter"),
         "groq": Entry("Groq", "server.providers.openai_chat:adapter"),
         "gemini": Entry("Google Gemini", "server.providers.gemini:adapter"),
-        "xai": Entry("xAI", "server.providers.openai_chat:adapter"),
+        "xai": Entry("xAI", "server.providers.openai_responses:adapter"),
         "custom": Entry("OpenAI-compatible endpoint", "server.providers.openai_chat:adapter"),
     }
 )
