@@ -112,6 +112,13 @@ class Keyring:
     def ids(self) -> frozenset[str]:
         return frozenset(self._keys)
 
+    def key(self, key_id: str) -> Key:
+        """One of them. Raises UnknownKey."""
+        found = self._keys.get(key_id)
+        if found is None:
+            raise UnknownKey(key_id)
+        return found
+
     def with_key(self, key: Key, *, active: bool) -> Keyring:
         """This ring and `key`."""
         return Keyring(key if active else self.active, (*self._keys.values(), key))
@@ -121,11 +128,7 @@ class Keyring:
 
     def open(self, sealed: bytes, purpose: Purpose, *context: str) -> bytes:
         """Raises UnknownKey, CipherError."""
-        key_id = sealed_by(sealed)
-        key = self._keys.get(key_id)
-        if key is None:
-            raise UnknownKey(key_id)
-        return key.open(sealed, purpose, *context)
+        return self.key(sealed_by(sealed)).open(sealed, purpose, *context)
 
     def __repr__(self) -> str:
         return f"Keyring(active={self.active.id}, {len(self._keys)} keys)"

@@ -104,6 +104,19 @@ class Database:
             for listener in self._listeners:
                 await listener(revision)
 
+    async def trim_journal(self) -> None:
+        """After something was replaced for good: SQLite's journal is written back and cut, as far as readers let it.
+        Postgres keeps old rows until it vacuums, and its journal as long as it is set up to."""
+        if self.dialect != "sqlite":
+            return
+        with translated():
+            async with self.engine.connect() as connection:
+                # On the driver's connection: SQLAlchemy would begin a transaction, and within one there is no
+                # checkpoint.
+                driver = (await connection.get_raw_connection()).driver_connection
+                assert driver is not None  # noqa: S101 - a connection that is open has one
+                await driver.execute_fetchall("PRAGMA wal_checkpoint(TRUNCATE)")
+
     async def dispose(self) -> None:
         """Close every connection."""
         await self.engine.dispose()
@@ -144,6 +157,8 @@ def _prepare_sqlite(engine: AsyncEngine, *, foreign_keys: bool) -> None:
         cursor.execute(f"PRAGMA busy_timeout = {_LOCK_WAIT_SECONDS * 1000:.0f}")
         cursor.execute("PRAGMA journal_mode = WAL")
         cursor.execute("PRAGMA synchronous = FULL")
+        # What is deleted or replaced is overwritten, not only unlinked: a removed credential is not in the next backup.
+        cursor.execute("PRAGMA secure_delete = ON")
         cursor.execute(f"PRAGMA foreign_keys = {'ON' if foreign_keys else 'OFF'}")
         cursor.close()
 

@@ -167,7 +167,7 @@ class SnapshotKeeper:
 
     async def _configs(self, connection: AsyncConnection) -> dict[str, tuple[ProviderConfig, ...]]:
         """By workspace, oldest first; and the data keys that open them."""
-        self._vault.learn(await load_data_keys(connection))
+        await self._vault.learn(await load_data_keys(connection))
         found: defaultdict[str, list[ProviderConfig]] = defaultdict(list)
         async for row in _rows(connection, select(provider_configs).order_by(provider_configs.c.id)):
             found[row["workspace_id"]].append(config_from_row(row))

@@ -41,17 +41,23 @@ class Store(msgspec.Struct, frozen=True):
 
 
 @contextlib.asynccontextmanager
-async def open_store(options: StoreOptions, master: Keyring, *, clock: Callable[[], datetime]) -> AsyncIterator[Store]:
+async def open_store(
+    options: StoreOptions,
+    master: Keyring,
+    *,
+    clock: Callable[[], datetime],
+    reread: Callable[[], Keyring] | None = None,
+) -> AsyncIterator[Store]:
     """The store for as long as the block lasts, its snapshot kept current.
 
-    clock: the present moment, aware. Raises SetupError (no database, its schema not current, another master key),
-    Unavailable.
+    clock: the present moment, aware. reread: see `DatabaseVault`. Raises SetupError (no database, its schema not
+    current, another master key), Unavailable.
     """
     database = open_database(parse_url(options.url))
     try:
         await require_current_schema(options.url, database)
         hasher = await open_hasher(database, master, now=clock())
-        vault = DatabaseVault(database, master, clock=clock)
+        vault = DatabaseVault(database, master, clock=clock, reread=reread)
         snapshots = SnapshotKeeper(database, vault, poll_seconds=options.poll_seconds)
         store = Store(
             database=database,
@@ -67,5 +73,6 @@ async def open_store(options: StoreOptions, master: Keyring, *, clock: Callable[
             yield store
         finally:
             await snapshots.aclose()
+            await vault.aclose()
     finally:
         await database.dispose()

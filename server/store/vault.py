@@ -6,38 +6,60 @@ I/O; a credential in clear is handed to who asked and kept nowhere.
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import hashlib
 import hmac
 import logging
 from collections.abc import Callable, Sequence
 from datetime import datetime
 
-from server.core.errors import InternalError
+from server.core.errors import DragomanError, InternalError, Unavailable
 from server.core.provider_config import SecretField
 from server.core.secret import Secret
 from server.core.setup import SetupError
 from server.store.cipher import CipherError, Key, Keyring, Purpose, UnknownKey
 from server.store.db import Database
-from server.store.wrapped_keys import WrappedKey, ensure_key, unwrap
+from server.store.wrapped_keys import WrappedKey, ensure_data_key, ensure_pepper, load_data_keys, unwrap
 
 _log = logging.getLogger("dragoman.store")
 
+_RETRY_SECONDS = 5.0
+"""How soon the master keys are read again while one is missing."""
+
+_PATIENCE_SECONDS = 1.0
+"""How long a snapshot waits for master keys to be read, so that it does not show credentials before their key."""
+
 
 class DatabaseVault:
-    """The Vault port over wrapped keys in the database."""
+    """The Vault port over wrapped keys in the database.
 
-    def __init__(self, database: Database, master: Keyring, *, clock: Callable[[], datetime]) -> None:
+    reread: reads the master keys again, from where `master` came from; called in a thread, raises SetupError. With it
+    a process that runs through a rotation finds the new master key when it first meets it. None: they never change.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        master: Keyring,
+        *,
+        clock: Callable[[], datetime],
+        reread: Callable[[], Keyring] | None = None,
+    ) -> None:
         self._database = database
         self._master = master
         self._clock = clock
+        self._reread = reread
+        self._rereading: asyncio.Task[None] | None = None
+        self._again: asyncio.TimerHandle | None = None
         self._data_keys: dict[str, Keyring] = {}
-        self._unreadable: set[str] = set()
+        self._missing: set[str] = set()
+        self._logged: set[str] = set()
 
     async def seal(self, workspace_id: str, config_id: str, field: SecretField, value: Secret) -> bytes:
         ring = self._data_keys.get(workspace_id)
         if ring is None:
-            row = await ensure_key(self._database, self._master, Purpose.DATA_KEY, workspace_id, now=self._clock())
-            self.learn([row])
+            await self.learn([await self._ensure_data_key(workspace_id)])
             ring = self._ring(workspace_id)
         return ring.seal(value.reveal().encode(), Purpose.CREDENTIAL, workspace_id, config_id, field)
 
@@ -48,9 +70,76 @@ class DatabaseVault:
             raise InternalError("A stored credential cannot be opened.") from exc
         return Secret(value.decode())
 
-    def learn(self, rows: Sequence[WrappedKey]) -> None:
+    async def learn(self, rows: Sequence[WrappedKey]) -> None:
         """Unwrap the data keys that are new here. One that does not unwrap is logged once, and its credentials do not
         open; every other workspace's do. Where a workspace has several, the last one that is not retired seals."""
+        before = len(self._missing)
+        self._unwrap(rows, final=self._reread is None)
+        if self._reread is not None and len(self._missing) > before:
+            await asyncio.wait([self._start_rereading()], timeout=_PATIENCE_SECONDS)
+
+    def reread_master(self) -> None:
+        """Read the master keys again, soon: their file was changed. Needs a running loop."""
+        if self._reread is not None:
+            self._start_rereading()
+
+    async def aclose(self) -> None:
+        """Stop reading master keys."""
+        if self._again is not None:
+            self._again.cancel()
+        if self._rereading is not None:
+            self._rereading.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._rereading
+
+    async def _ensure_data_key(self, workspace_id: str) -> WrappedKey:
+        try:
+            return await ensure_data_key(self._database, self._master, workspace_id, now=self._clock())
+        except UnknownKey:
+            if self._reread is not None:
+                await asyncio.wait([self._start_rereading()], timeout=_RETRY_SECONDS)
+        try:
+            return await ensure_data_key(self._database, self._master, workspace_id, now=self._clock())
+        except UnknownKey as exc:
+            _log.error("new keys are to be wrapped by the master key %s, which is not at hand", exc.key_id)
+            raise Unavailable(
+                "The master key is being changed, and this server does not have the new one yet.",
+                action="Try again; if it stays so, the operator has to give it the new one.",
+            ) from exc
+
+    def _start_rereading(self) -> asyncio.Task[None]:
+        if self._rereading is None or self._rereading.done():
+            self._rereading = asyncio.create_task(self._read_master(), name="master-keys")
+            self._rereading.add_done_callback(self._after_reading)
+        return self._rereading
+
+    def _after_reading(self, task: asyncio.Task[None]) -> None:
+        """As long as something is missing, try again: the new key may be on its way here."""
+        if task.cancelled():
+            return
+        if (defect := task.exception()) is not None:
+            _log.error("the master keys were not read again", exc_info=defect)
+        if self._missing:
+            self._again = task.get_loop().call_later(_RETRY_SECONDS, self._start_rereading)
+
+    async def _read_master(self) -> None:
+        assert self._reread is not None  # noqa: S101 - no task is started without it
+        try:
+            ring = await asyncio.to_thread(self._reread)
+        except SetupError as exc:
+            _log.error("the master keys cannot be read again, so the ones from before stay: %s", exc)
+            ring = self._master
+        if ring.ids() != self._master.ids():
+            _log.info("the master keys were read again: %s", ", ".join(sorted(ring.ids())))
+        self._master = ring
+        with contextlib.suppress(DragomanError):
+            async with self._database.read() as connection:
+                rows = await load_data_keys(connection)
+            self._missing &= {row.id for row in rows}
+            self._unwrap(rows, final=True)
+
+    def _unwrap(self, rows: Sequence[WrappedKey], *, final: bool) -> None:
+        """final: whether a master key that is missing now is worth a line in the log."""
         for row in rows:
             ring = self._data_keys.get(row.workspace_id or "")
             known = ring is not None and row.id in ring.ids()
@@ -59,11 +148,15 @@ class DatabaseVault:
             try:
                 self._add(row, ring, unwrap(self._master, row))
             except CipherError as exc:
-                if row.id not in self._unreadable:
-                    self._unreadable.add(row.id)
+                missing = isinstance(exc, UnknownKey)
+                if missing:
+                    self._missing.add(row.id)
+                if row.id not in self._logged and (final or not missing):
+                    self._logged.add(row.id)
                     _log.error("the data key %s of workspace %s cannot be unwrapped: %s", row.id, row.workspace_id, exc)
 
     def _add(self, row: WrappedKey, ring: Keyring | None, key: Key) -> None:
+        self._missing.discard(row.id)
         if row.workspace_id is None:
             return
         if ring is None:
@@ -94,7 +187,7 @@ async def open_hasher(database: Database, master: Keyring, *, now: datetime) -> 
     The pepper is random and wrapped like a data key, not derived from the master key, so callers' keys outlive a
     rotation of it. Raises SetupError where the master key is not the one that this database was made with; Unavailable.
     """
-    row = await ensure_key(database, master, Purpose.CALLER_KEY_PEPPER, None, now=now)
+    row = await ensure_pepper(database, master, now=now)
     try:
         return PepperedHasher(unwrap(master, row))
     except UnknownKey as exc:

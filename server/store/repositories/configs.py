@@ -16,6 +16,7 @@ from server.core.provider_config import ProviderConfig
 from server.store.db import Database
 from server.store.repositories.rows import config_from_row, config_to_row
 from server.store.tables import Part, provider_configs, workspaces
+from server.store.wrapped_keys import keep_data_keys
 
 _columns = provider_configs.c
 _VALIDATION = ("validated_at", "valid", "validation_message")
@@ -39,6 +40,7 @@ class SqlConfigStore:
             insert = insert.on_conflict_do_nothing(index_elements=[_columns.workspace_id, _columns.name])
             if (await transaction.connection.execute(insert)).rowcount == 0:
                 raise _taken(config.name)
+            await _keep_keys(transaction.connection, config.workspace_id, config)
             transaction.changes(Part.CONFIGS)
         return config
 
@@ -85,6 +87,7 @@ class SqlConfigStore:
                 raise _taken(config.name) from exc
             if row is None:
                 raise await _missed(transaction.connection, config.id)
+            await _keep_keys(transaction.connection, row["workspace_id"], config)
             transaction.changes(Part.CONFIGS)
         return config_from_row(row)
 
@@ -120,6 +123,11 @@ class SqlConfigStore:
                 retryable=False,
                 metadata={"limit": "configs_per_workspace"},
             )
+
+
+async def _keep_keys(connection: AsyncConnection, workspace_id: str, config: ProviderConfig) -> None:
+    """Raises Unavailable where a rotation has removed a key that the configuration's credentials are sealed by."""
+    await keep_data_keys(connection, workspace_id, config.sealed_key, config.sealed_secret)
 
 
 async def _missed(connection: AsyncConnection, config_id: str) -> NotFound | Conflict:
