@@ -31,6 +31,9 @@ SECRET = "sk-conformance-canary-0123456789"
 KNOWN_DISAGREEMENTS: dict[str, str] = {}
 """Recording -> why this suite holds another view than its expected.json. Filled by the modules in `wires/`."""
 
+NOT_SPOKEN: dict[str, str] = {}
+"""api -> why no adapter speaks it, where that is decided and not merely outstanding. Filled likewise."""
+
 KEYS = ("text", "reasoning_text", "tool_calls", "finish_reason", "raw_finish_reason", "usage", "server_items", "error")
 
 
@@ -132,6 +135,7 @@ def driver_factories() -> dict[str, DriverFactory]:
         module = import_module(f"tests.providers.wires.{info.name}")
         factories |= module.DRIVERS
         KNOWN_DISAGREEMENTS.update(getattr(module, "KNOWN_DISAGREEMENTS", {}))
+        NOT_SPOKEN.update(getattr(module, "NOT_SPOKEN", {}))
     return factories
 
 

@@ -33,7 +33,8 @@ def driver(case: Case, record_property: Callable[[str, object], None]) -> Driver
     record_property("conformance", case.provider)
     found = conformance.driver_for(case, FACTORIES)
     if found is None:
-        pytest.skip(f"no adapter yet for {case.api} of {case.name}")
+        reason = conformance.NOT_SPOKEN.get(case.api, "no adapter yet")
+        pytest.skip(f"{case.api} of {case.name}: {reason}")
     return found
 
 

@@ -1,0 +1,154 @@
+"""ChatRequest to the body of Converse and ConverseStream, which is the same (docs.aws.amazon.com/bedrock/latest/
+APIReference/API_runtime_Converse.html; botocore's service model)."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from server.core.errors import InvalidRequest, UnsupportedParameter
+from server.core.events import Warning
+from server.core.messages import ChatRequest
+from server.core.ports import ProviderCall
+from server.providers.bedrock.families import family_of
+from server.providers.bedrock.history import History
+from server.providers.bedrock.thinking import ThinkingFields, map_thinking
+from server.providers.bedrock.tools import build_tools
+from server.providers.params import JsonObject, applicable, approximated, merge_options, raw_object
+
+_ABSENT: Final[dict[str, tuple[object, ...]]] = {
+    "seed": (None,),
+    "frequency_penalty": (None, 0),
+    "presence_penalty": (None, 0),
+    "logprobs": (None, False),
+    "top_logprobs": (None, 0),
+}
+"""What Converse has not, and the values that ask for nothing."""
+
+_METADATA: Final = re.compile(r"[A-Za-z0-9\s:_@$#=/+,.-]{1,256}", re.ASCII)
+"""Service model, RequestMetadataValueString."""
+
+
+def build_body(call: ProviderCall) -> tuple[JsonObject, tuple[Warning, ...]]:
+    """The body, ready to be encoded; what of the request was changed for it.
+
+    Raises UnsupportedParameter for what neither Converse nor the model takes, InvalidRequest for what does not fit
+    together.
+    """
+    _refuse_absent(call)
+    request, found = applicable(call.request, call.info)
+    warnings = [warning for warning in found if warning.parameter not in request.defaults]
+    thinking = ThinkingFields()
+    if request.thinking is not None:
+        ours = "max_tokens" in request.defaults
+        thinking = map_thinking(request.thinking, call, None if ours else request.max_tokens)
+    body: JsonObject = {}
+    history = History(call)
+    history.build(request, body)
+    extra: JsonObject = dict(thinking.fields)
+    if config := _inference(request, call, thinking, extra):
+        body["inferenceConfig"] = config
+    tools = build_tools(request, call, history.used, budget=thinking.budget)
+    if tools.config is not None:
+        body["toolConfig"] = tools.config
+    if tools.choice is not None:
+        extra["tool_choice"] = tools.choice
+    if config := _output(request, call, thinking, warnings):
+        body["outputConfig"] = config
+    if extra:
+        body["additionalModelRequestFields"] = extra
+    if request.user:
+        body["requestMetadata"] = {"user": _user(request.user)}
+    merge_options(body, request.provider_options)
+    return body, (*warnings, *thinking.warnings, *history.warnings, *tools.warnings)
+
+
+def _refuse_absent(call: ProviderCall) -> None:
+    request = call.request
+    for name, nothing in _ABSENT.items():
+        if getattr(request, name) in nothing or name in request.defaults:
+            continue
+        if call.info is not None and name in call.info.rejects:
+            continue  # stripped with a warning, as the catalogue says
+        why = f"{call.model}: Converse has no {name}; provider_options.additionalModelRequestFields may say it"
+        raise UnsupportedParameter.field(name, why)
+
+
+def _inference(request: ChatRequest, call: ProviderCall, thinking: ThinkingFields, extra: JsonObject) -> JsonObject:
+    """inferenceConfig; top_k goes into `extra`, which is additionalModelRequestFields."""
+    config: JsonObject = {}
+    if (limit := _max_tokens(request, call, thinking)) is not None:
+        config["maxTokens"] = limit
+    for name, word in (("temperature", "temperature"), ("top_p", "topP")):
+        value = getattr(request, name)
+        if value is None:
+            continue
+        if value > 1:
+            if name not in request.defaults:
+                raise UnsupportedParameter.field(name, f"{call.model}: Converse takes 0 to 1 (got {value:g})")
+            value = 1.0
+        config[word] = value
+    if request.stop:
+        config["stopSequences"] = list(request.stop)
+    if request.top_k is not None:
+        _top_k(request.top_k, call, extra)
+    return config
+
+
+def _max_tokens(request: ChatRequest, call: ProviderCall, thinking: ThinkingFields) -> int | None:
+    """The caller's number as it is; the gateway's default fits the model's limit. Without one nothing is sent: then the
+    model answers as far as it can."""
+    value = request.max_tokens
+    if value is None:
+        return None
+    if "max_tokens" in request.defaults:
+        limit = call.info.output_tokens if call.info is not None else None
+        return None if thinking.budget else min(value, limit or value)
+    if thinking.budget >= value and call.info is not None:
+        raise InvalidRequest.field(
+            "thinking.budget_tokens",
+            f"must be below max_tokens for {call.model} (got {thinking.budget}, max_tokens {value})",
+        )
+    return value
+
+
+def _top_k(value: int, call: ProviderCall, extra: JsonObject) -> None:
+    path = family_of(call).top_k
+    if not path:
+        if "top_k" in call.request.defaults:
+            return
+        why = f"{call.model}: Converse has no top_k; provider_options.additionalModelRequestFields may say it"
+        raise UnsupportedParameter.field("top_k", why)
+    for key in path[:-1]:
+        extra = extra.setdefault(key, {})
+    extra[path[-1]] = value
+
+
+def _output(request: ChatRequest, call: ProviderCall, thinking: ThinkingFields, warnings: list[Warning]) -> JsonObject:
+    """outputConfig: the form of the answer, and the effort."""
+    config: JsonObject = {}
+    wanted = request.response_format
+    if wanted is not None and wanted.type != "text":
+        if wanted.type == "json_object" or wanted.schema is None:
+            why = f"{call.model}: Converse has no {wanted.type} without a schema; give a json_schema"
+            raise UnsupportedParameter.field("response_format", why)
+        if call.info is not None and "json_schema" not in call.info.capabilities:
+            raise UnsupportedParameter.field("response_format", f"{call.model} takes no json_schema")
+        # The schema travels as a string.
+        schema: JsonObject = {"schema": bytes(raw_object(wanted.schema, "response_format.schema")).decode()}
+        for name in ("name", "description"):
+            if value := getattr(wanted, name):
+                schema[name] = value
+        config["textFormat"] = {"type": "json_schema", "structure": {"jsonSchema": schema}}
+        if wanted.strict is False:
+            warnings.append(approximated("response_format.strict", "an answer always fits the schema here"))
+    if thinking.effort is not None:
+        config["effort"] = thinking.effort
+    return config
+
+
+def _user(user: str) -> str:
+    """The end user's id goes into requestMetadata, which is for the account's own logs; models do not see it."""
+    if not _METADATA.fullmatch(user):
+        raise InvalidRequest.field("user", "must be at most 256 letters, digits, spaces and :_@$#=/+,.- for Bedrock")
+    return user
