@@ -73,7 +73,7 @@ def run(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
         return FAILED
     except DragomanError as error:
         near = error.metadata.get("candidates", "").replace(",", ", ")
-        words = [error.message, f"Near: {near}." if near else "", error.action]
-        print("error:", *(word for word in words if word), file=sys.stderr)
+        lines = [error.message, f"near    {near}" if near else "", f"do      {error.action}" if error.action else ""]
+        print("error:", "\n  ".join(line for line in lines if line), file=sys.stderr)
         return FAILED
     return 0

@@ -48,8 +48,9 @@ class Child:
 class Children:
     """Starts children, and ends all of them. Use it from the main thread, as a context manager."""
 
-    def __init__(self, logs: Path) -> None:
+    def __init__(self, logs: Path, *, stop_seconds: float = STOP_SECONDS) -> None:
         self._logs = logs
+        self._stop_seconds = stop_seconds
         self._processes: list[subprocess.Popen[bytes]] = []
 
     def start(self, purpose: str, name: str, argv: Sequence[str], *, cwd: Path, environ: Mapping[str, str]) -> Child:
@@ -72,10 +73,10 @@ class Children:
         return Child(purpose, process, log)
 
     def stop(self) -> None:
-        """End every child, and wait until it is gone: SIGTERM, and SIGKILL for what takes longer than STOP_SECONDS."""
+        """End every child and wait until it is gone: SIGTERM, then SIGKILL for what outlasts `stop_seconds`."""
         for process in self._processes:
             process.terminate()
-        deadline = time.monotonic() + STOP_SECONDS
+        deadline = time.monotonic() + self._stop_seconds
         for process in self._processes:
             try:
                 process.wait(max(0.0, deadline - time.monotonic()))
