@@ -1,4 +1,10 @@
 """Registers the fixtures that every suite may use."""
 
 # A module stands after those it imports: one that is imported before it is registered loses its assertion messages.
-pytest_plugins = ["tests.support.process", "tests.support.scripted", "tests.support.demo", "tests.support.aimock"]
+pytest_plugins = [
+    "tests.support.process",
+    "tests.support.scripted",
+    "tests.support.demo",
+    "tests.support.aimock",
+    "tests.support.recorded",
+]

@@ -12,6 +12,7 @@ from server.core.errors import ProviderError
 from server.core.events import BlockStart, Completed, Failed
 from tests.providers import conformance
 from tests.providers.conformance import Case, Driver
+from tests.support.recorded import DISAGREES, NOT_SPOKEN
 
 ROOT = conformance.fixtures_root()
 CASES = conformance.load_cases(ROOT) if ROOT.is_dir() else []
@@ -28,25 +29,35 @@ def _params(*, streams: bool | None = None) -> list[object]:
     return [pytest.param(case, id=case.name) for case in chosen] or [pytest.param(None, id="no recordings")]
 
 
+Note = Callable[[str], None]
+
+
 @pytest.fixture
-def driver(case: Case, record_property: Callable[[str, object], None]) -> Driver:
-    record_property("conformance", case.provider)
+def note(case: Case, record_property: Callable[[str, object], None]) -> Note:
+    """Says why the recording cannot pass, "" where it can; `tests.support.recorded` adds it up."""
+    return lambda why: record_property("recording", (case.provider, case.name, why))
+
+
+@pytest.fixture
+def driver(case: Case, note: Note) -> Driver:
     found = conformance.driver_for(case, FACTORIES)
     if found is None:
-        reason = conformance.NOT_SPOKEN.get(case.api, "no adapter yet")
-        pytest.skip(f"{case.api} of {case.name}: {reason}")
+        note(NOT_SPOKEN)
+        pytest.skip(f"{case.api}: {conformance.NOT_SPOKEN.get(case.api, 'no adapter speaks it')}")
+    note("")
     return found
 
 
-def _check(case: Case, lines: list[str]) -> None:
+def _check(case: Case, note: Note, lines: list[str]) -> None:
     if case.name in conformance.KNOWN_DISAGREEMENTS:
         assert lines, f"{case.name} agrees now: take it out of the table of known disagreements"
+        note(DISAGREES)
         pytest.skip(f"known disagreement: {conformance.KNOWN_DISAGREEMENTS[case.name]}")
     assert not lines, "\n".join(lines)
 
 
 @pytest.mark.parametrize("case", _params())
-def test_recording_gives_the_expected_neutral_result(case: Case, driver: Driver) -> None:
+def test_recording_gives_the_expected_neutral_result(case: Case, driver: Driver, note: Note) -> None:
     """A recorded answer, list or error becomes what its expected.json states."""
     if case.api == "models-list":
         listed = list(conformance.model_ids(driver, case))
@@ -54,16 +65,14 @@ def test_recording_gives_the_expected_neutral_result(case: Case, driver: Driver)
         return
     if not 200 <= case.status < 300:
         error = driver.wire.map_error(driver.target, case.status, case.headers, case.body)
-        _check(case, conformance.error_differences(case.expected["error"], error))
+        _check(case, note, conformance.error_differences(case.expected["error"], error))
         return
     try:
         events = conformance.whole(driver, case)
     except ProviderError as error:
-        if "error" not in case.expected:
-            raise
-        _check(case, conformance.error_differences(case.expected["error"], error))
+        _check(case, note, conformance.failure_differences(case.expected, error))
         return
-    _check(case, conformance.differences(driver.amended(case), events))
+    _check(case, note, conformance.differences(driver.amended(case), events))
 
 
 @pytest.mark.parametrize("case", _params(streams=True))

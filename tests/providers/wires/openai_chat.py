@@ -17,6 +17,12 @@ KNOWN_DISAGREEMENTS = {
     "and [DONE], as the recording's note asks for",
 }
 
+NOT_SPOKEN = {
+    "ollama-chat": "the gateway calls Ollama by its /v1, as every other server of that kind; Ollama's own /api/chat "
+    "says nothing that /v1 does not say (docs.ollama.com/openai)",
+    "xai-grpc": "the gateway calls xAI by REST, where docs.x.ai documents all that it carries, server tools included",
+}
+
 
 def _driver(case: Case) -> Driver:
     """Slugs by their name, the other servers as `custom`: by the row that carries their name, else by none."""
