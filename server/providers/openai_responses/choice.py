@@ -5,8 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 
+import msgspec
+
 from server.core.errors import ProviderError
 from server.core.events import StreamEvent
+from server.core.messages import Part, ToolCall
 from server.core.ports import ProviderCall, ProviderTarget
 from server.providers.http import HttpRequest
 from server.providers.openai_chat.wire import OpenAIChatWire
@@ -46,7 +49,10 @@ class TwoApiWire(Wire):
         return self._chat[server_for(target, self._default).preset.name]
 
     def build_request(self, call: ProviderCall) -> BuiltRequest:
-        return self._wire(call).build_request(call)
+        wire = self._wire(call)
+        if isinstance(wire, ResponsesWire):
+            return wire.build_request(call)
+        return wire.build_request(_for_chat(call))
 
     def parse_response(self, exchange: Exchange, body: bytes) -> list[StreamEvent]:
         return self._wire(exchange.call).parse_response(exchange, body)
@@ -65,3 +71,23 @@ class TwoApiWire(Wire):
 
     def build_validate(self, target: ProviderTarget) -> HttpRequest:
         return self._any(target).build_validate(target)
+
+
+def _for_chat(call: ProviderCall) -> ProviderCall:
+    """The call without what Responses kept of tool calls (`legacy` in the middle of a conversation): Chat Completions
+    would take it for its own."""
+    messages = call.request.messages
+    if not any(_is_kept(part) for message in messages for part in message.parts):
+        return call
+    plain = tuple(
+        msgspec.structs.replace(
+            message,
+            parts=tuple(msgspec.structs.replace(p, opaque=None) if _is_kept(p) else p for p in message.parts),
+        )
+        for message in messages
+    )
+    return msgspec.structs.replace(call, request=msgspec.structs.replace(call.request, messages=plain))
+
+
+def _is_kept(part: Part) -> bool:
+    return isinstance(part, ToolCall) and part.opaque is not None

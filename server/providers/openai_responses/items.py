@@ -141,7 +141,7 @@ class ItemWriter:
 
     def _begin(self, raw: bytes) -> None:
         """Note the item as far as it is known: when it is added, and once more when it is done."""
-        kind = (try_decode(OBJECT, raw) or {}).get("type") or self._item.type
+        kind = decode(OBJECT, raw, "an output item").get("type") or self._item.type
         if kind in ("message", "reasoning"):
             self._item = decode(ITEM, raw, "an output item")
             self._extras = extras(raw) if kind == "message" else None
@@ -211,6 +211,8 @@ class ItemWriter:
                 self._settle(("refusal", index), part.refusal)
             elif part.text is not None:
                 self._settle(("text", index), part.text, part.annotations, part.logprobs)
+            else:
+                self._shared.warn("content_dropped", f"A part of type {part.type} has no place in the neutral answer")
 
     def _reasoning(self, raw: bytes | None) -> None:
         item = self._item

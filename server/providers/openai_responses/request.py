@@ -34,13 +34,12 @@ def build_body(call: ProviderCall, server: Server) -> tuple[JsonObject, tuple[Wa
 
     Raises UnsupportedParameter for a part that cannot be left out without changing what is asked.
     """
-    request, found = applicable(call.request, call.info, server.unsupported)
-    warnings = [warning for warning in found if warning.parameter not in request.defaults]
+    request, warnings = applicable(call.request, call.info, server.unsupported)
     history = History(call, server)
     body: JsonObject = {"model": call.model, "input": history.build(request.messages)}
     if request.system is not None:
         body["instructions"] = request.system
-    _sampling(body, request, call.info, server)
+    _sampling(body, request, server)
     tools = _tools(body, request, server, warnings)
     if (wanted := _format(request.response_format)) is not None:
         body["text"] = {"format": wanted}
@@ -55,15 +54,12 @@ def build_body(call: ProviderCall, server: Server) -> tuple[JsonObject, tuple[Wa
     return body, (*warnings, *history.warnings)
 
 
-def _sampling(body: JsonObject, request: ChatRequest, info: ModelInfo | None, server: Server) -> None:
+def _sampling(body: JsonObject, request: ChatRequest, server: Server) -> None:
     for name in _PLAIN:
         if (value := getattr(request, name)) is not None:
             body[name] = value
-    most = request.max_tokens
-    if most is not None:
-        limit = info.output_tokens if info is not None else None
-        lowered = limit is not None and "max_tokens" in request.defaults
-        body["max_output_tokens"] = min(most, limit) if lowered and limit is not None else most
+    if request.max_tokens is not None:
+        body["max_output_tokens"] = request.max_tokens
     if request.logprobs is not None and server.logprobs == "field":
         body["logprobs"] = request.logprobs
 

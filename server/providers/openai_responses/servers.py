@@ -17,6 +17,7 @@ from server.core.errors import ProviderContentFiltered, ProviderInvalidRequest, 
 from server.core.ports import ProviderCall, ProviderTarget
 from server.providers.errors import ErrorClass
 from server.providers.openai_chat.presets import AZURE, OPENAI, XAI, Preset
+from server.providers.wire import own_data
 
 When = Literal["always", "hosted_tools"]
 
@@ -57,8 +58,9 @@ _CODES: Final[Mapping[str, ErrorClass]] = MappingProxyType(
 class Server(msgspec.Struct, frozen=True, kw_only=True):
     """One server.
 
-    preset: the same server in Chat Completions. responses: when a call goes by Responses; otherwise, and always where
-    the caller asked for `chat`, it goes by Chat Completions. unsupported: request field -> why this API cannot say it;
+    preset: the same server in Chat Completions. responses: when a call goes by Responses: always, or with server tools
+    and in a conversation that had them. Otherwise, and wherever the caller asked for `chat`, it goes by Chat
+    Completions. unsupported: request field -> why this API cannot say it;
     it is left out with a warning. hosted_tools: neutral name -> the server's tool object. includes: tool type -> what
     has to be asked for so that its results are in the answer. logprobs: how they are asked for. summary: what asks for
     readable thoughts, "" where they always come. runs_custom_tools: `custom_tool_call` items are steps of the server's
@@ -79,7 +81,17 @@ class Server(msgspec.Struct, frozen=True, kw_only=True):
         """Whether this call goes by Responses."""
         if call.target.wire == CHAT:
             return False
-        return self.responses == "always" or bool(call.request.hosted_tools)
+        return self.responses == "always" or bool(call.request.hosted_tools) or _holds_items(call)
+
+
+def _holds_items(call: ProviderCall) -> bool:
+    """Whether the history has items that only Responses can take back: Chat Completions leaves none."""
+    return any(
+        own_data(getattr(part, "opaque", None), call) is not None
+        for message in call.request.messages
+        if message.role == "assistant"
+        for part in message.parts
+    )
 
 
 def _known(preset: Preset) -> Preset:

@@ -5,14 +5,14 @@ from __future__ import annotations
 from itertools import count
 from typing import Any
 
-from server.core.catalog import ModelInfo, ThinkingTraits
+from server.core.catalog import Effort, ModelInfo, ThinkingTraits
 from server.core.ports import ProviderTarget
 from server.providers.openai_responses.servers import OPENAI_SERVER, SERVERS
 from server.providers.openai_responses.wire import ResponsesWire
 from tests.providers.conformance import Case, Driver, DriverFactory, secret
 from tests.providers.reverse_openai_responses import ENCRYPTED, normalise, request_from_wire
 
-EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
+EFFORTS: tuple[Effort, ...] = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 
 
 def _amend(expected: dict[str, Any]) -> dict[str, Any]:
