@@ -35,7 +35,7 @@ from server.services.targets import Targets
 from server.services.usage import UsageRecorder
 from server.settings import Settings
 from server.store.cipher import Keyring
-from server.store.master_key import parse_keyring, read_keyring
+from server.store.master_key import MasterKeySource
 from server.store.store import Store, StoreOptions
 from server.store.store import open_store as open_sql_store
 
@@ -85,13 +85,21 @@ def configure_logging(settings: Settings) -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
 
 
+def master_key_source(settings: Settings) -> MasterKeySource:
+    """Where the settings say that the master keys are."""
+    command = settings.master_key_command
+    return MasterKeySource(
+        text=settings.master_key,
+        file=settings.master_key_file if command else settings.master_key_path(),
+        shared=settings.master_key_file_shared,
+        command=command.argv if command else (),
+        seconds=settings.master_key_command_seconds,
+    )
+
+
 def master_keyring(settings: Settings) -> Keyring:
     """The master keys from where the settings say. Raises SetupError."""
-    path = settings.master_key_path()
-    if path is None:
-        assert settings.master_key is not None  # noqa: S101 - what master_key_path means by None
-        return parse_keyring(settings.master_key)
-    return read_keyring(path, allow_shared=settings.master_key_file_shared)
+    return master_key_source(settings).read()
 
 
 @contextlib.asynccontextmanager
@@ -102,7 +110,9 @@ async def open_store(settings: Settings) -> AsyncIterator[Store]:
         poll_seconds=settings.snapshot_poll_seconds,
         max_configs_per_workspace=settings.max_configs_per_workspace,
     )
-    async with open_sql_store(options, master_keyring(settings), clock=utc_now) as store:
+    source = master_key_source(settings)
+    reread = source.read if source.changes else None
+    async with open_sql_store(options, source.read(), clock=utc_now, reread=reread) as store:
         yield store
 
 
@@ -198,7 +208,8 @@ def _listen(server: grpc.aio.Server, settings: Settings) -> int:
 
 
 async def serve(settings: Settings, *, on_ready: Callable[[int], None] | None = None) -> None:
-    """Serve until SIGTERM or SIGINT, then drain; a second signal ends the grace period. on_ready: called with the port.
+    """Serve until SIGTERM or SIGINT, then drain; a second signal ends the grace period. SIGHUP: read the master keys
+    again. on_ready: called with the port.
 
     Raises SetupError, Unavailable.
     """
@@ -207,6 +218,7 @@ async def serve(settings: Settings, *, on_ready: Callable[[int], None] | None = 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     async with running_server(settings) as running:
+        loop.add_signal_handler(signal.SIGHUP, running.services.store.vault.reread_master)
         if on_ready is not None:
             on_ready(running.port)
         await stop.wait()

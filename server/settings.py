@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import ipaddress
+import shlex
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import NoneType, UnionType
@@ -24,6 +25,16 @@ PREFIX = "DRAGOMAN_"
 
 # Read by the tests alone.
 _OTHERS = frozenset({"DRAGOMAN_WIRE_FIXTURES"})
+
+
+class Command(msgspec.Struct, frozen=True):
+    """A program and its arguments. Shows the program alone: an argument may be anything."""
+
+    argv: tuple[str, ...]
+
+    def __repr__(self) -> str:
+        return f"Command({self.argv[0]!r}, ...)"
+
 
 Port = Annotated[int, Meta(ge=0, le=65535)]
 Seconds = Annotated[float, Meta(gt=0, le=86400)]
@@ -45,6 +56,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """A file with the same. None: master.key in `home`, unless `master_key` is given."""
     master_key_file_shared: bool = False
     """Accept a master key file that others than its owner may read."""
+    master_key_command: Command | None = None
+    """A program that prints the same, with its arguments as a shell splits words; no shell runs it. It gets
+    `master_key` or the content of `master_key_file`, where one is set, on its standard input: a key that it unwraps."""
+    master_key_command_seconds: Annotated[float, Meta(gt=0, le=300)] = 10.0
+    """How long it may take."""
 
     grpc_host: str = "127.0.0.1"
     grpc_port: Port = 50051
@@ -77,8 +93,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         return self.database_url or Secret(f"sqlite:///{self.home / 'dragoman.db'}")
 
     def master_key_path(self) -> Path | None:
-        """The file that the master key is read from; None when it comes from the environment."""
-        if self.master_key is not None:
+        """The file that the master key stands in; None when it comes from the environment or a command."""
+        if self.master_key is not None or self.master_key_command is not None:
             return None
         return self.master_key_file or self.home / "master.key"
 
@@ -150,6 +166,16 @@ def _parse_bool(text: str) -> bool:
     return words[text.lower()]
 
 
+def _parse_command(text: str) -> Command:
+    try:
+        argv = tuple(shlex.split(text))
+    except ValueError:
+        raise _Invalid("a program with its arguments; a quotation mark in it is not closed") from None
+    if not argv:
+        raise _Invalid("a program with its arguments")
+    return Command(argv)
+
+
 def _parse_endpoints(text: str) -> EndpointPolicy:
     hosts: set[tuple[str, int]] = set()
     networks: list[IpNetwork] = []
@@ -170,5 +196,6 @@ _PARSERS: dict[Any, Callable[[str], Any]] = {
     str: str,
     Path: lambda text: Path(text).expanduser(),
     Secret: Secret,
+    Command: _parse_command,
     EndpointPolicy: _parse_endpoints,
 }

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from server.core.setup import SetupError
-from server.settings import Settings, load_settings
+from server.settings import Command, Settings, load_settings
 
 
 def test_an_empty_environment_gives_the_defaults_in_the_home_directory() -> None:
@@ -32,6 +32,7 @@ def test_an_empty_environment_gives_the_defaults_in_the_home_directory() -> None
         ("DRAGOMAN_MASTER_KEY_FILE", "/run/secrets/key", "master_key_file", Path("/run/secrets/key")),
         ("DRAGOMAN_MASTER_KEY_FILE_SHARED", "yes", "master_key_file_shared", True),
         ("DRAGOMAN_MASTER_KEY_FILE_SHARED", "0", "master_key_file_shared", False),
+        ("DRAGOMAN_MASTER_KEY_COMMAND", "kms 'a b' $(c)|d", "master_key_command", Command(("kms", "a b", "$(c)|d"))),
     ],
 )
 def test_a_variable_sets_the_field_of_its_name(name: str, text: str, field: str, value: object) -> None:
@@ -53,6 +54,8 @@ def test_allowed_endpoints_are_hosts_with_ports_addresses_and_networks() -> None
         ("DRAGOMAN_SNAPSHOT_POLL_SECONDS", "nan", "a number greater than 0 and at most 86400"),
         ("DRAGOMAN_LOG_LEVEL", "loud", "one of debug, info, warning, error"),
         ("DRAGOMAN_MASTER_KEY_FILE_SHARED", "maybe", "true or false"),
+        ("DRAGOMAN_MASTER_KEY_COMMAND", "kms 'canary", "a quotation mark in it is not closed"),
+        ("DRAGOMAN_MASTER_KEY_COMMAND_SECONDS", "0", "a number greater than 0 and at most 300"),
         ("DRAGOMAN_ALLOWED_ENDPOINTS", "llm:8000,llm.internal", "number 2 is none"),
         ("DRAGOMAN_ALLOWED_ENDPOINTS", "llm:0", "number 1 is none"),
     ],
@@ -83,11 +86,16 @@ def test_a_master_key_from_the_environment_means_that_no_file_is_read() -> None:
     assert load_settings({"DRAGOMAN_MASTER_KEY": "a"}).master_key_path() is None
 
 
+def test_with_a_command_the_file_in_the_home_is_not_the_master_key() -> None:
+    assert load_settings({"DRAGOMAN_MASTER_KEY_COMMAND": "kms"}).master_key_path() is None
+
+
 def test_secrets_do_not_show_in_the_repr_nor_in_errors() -> None:
     secrets = {
         "DRAGOMAN_MASTER_KEY": "canary-master",
         "DRAGOMAN_DATABASE_URL": "postgresql://u:canary-password@h/d",
         "DRAGOMAN_API_KEY": "canary-key",
+        "DRAGOMAN_MASTER_KEY_COMMAND": "kms --token canary-token",
     }
     assert "canary" not in repr(load_settings(secrets))
     with pytest.raises(SetupError) as caught:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from server.cli import access, chat, doctor, models, providers, service
+from server.cli import access, chat, doctor, models, providers, rotation, service
 from server.cli.client import CallFailed
 from server.cli.context import Setup
 from server.core.errors import DragomanError
@@ -34,6 +34,8 @@ app = typer.Typer(
 app.command()(service.serve)
 app.command()(service.dev)
 app.command()(service.migrate)
+access.keys.command("rotate-master")(rotation.rotate_master)
+access.keys.command("rotate-data")(rotation.rotate_data)
 app.add_typer(access.keys, name="keys")
 app.add_typer(access.workspaces, name="workspaces")
 app.add_typer(providers.providers, name="providers")

@@ -1,4 +1,4 @@
-"""Where the master key comes from: a file or a text from the environment. Read once, at the start."""
+"""Where the master keys come from: a file, a text from the environment, or a command that gives them out."""
 
 from __future__ import annotations
 
@@ -8,12 +8,46 @@ import os
 import stat
 from pathlib import Path
 
+import msgspec
+
 from server.core.secret import Secret
 from server.core.setup import SetupError
 from server.store.cipher import KEY_BYTES, Key, Keyring
+from server.store.key_command import run_key_command
 
 _MAX_FILE_BYTES = 64 * 1024
 _LEAST_DISTINCT_BYTES = 12  # 32 random bytes have fewer than 12 distinct ones less than once in 10**15
+
+
+class MasterKeySource(msgspec.Struct, frozen=True, kw_only=True):
+    """text or file: the keys, or, with a command, what it gets on its standard input (keys that a KMS has wrapped, for
+    example). command: argument list, empty for none. seconds: how long it may take. shared: see `read_keyring`."""
+
+    text: Secret | None = None
+    file: Path | None = None
+    shared: bool = False
+    command: tuple[str, ...] = ()
+    seconds: float = 10.0
+
+    @property
+    def changes(self) -> bool:
+        """Whether a running process can find other keys there: not in its own environment."""
+        return self.file is not None or bool(self.command)
+
+    def read(self) -> Keyring:
+        """The keys, as they are there now. Blocks for as long as the command takes. Raises SetupError."""
+        if not self.command:
+            if self.file is not None:
+                return read_keyring(self.file, allow_shared=self.shared)
+            return parse_keyring(self.text or Secret(""))
+        given = None if self.text is None else self.text.reveal().encode()
+        if self.file is not None:
+            # Others may read what the command has yet to unwrap.
+            given = _read_file(self.file, allow_shared=True)
+        try:
+            return parse_keyring(run_key_command(self.command, given=given, seconds=self.seconds))
+        except SetupError as exc:
+            raise SetupError(f"From DRAGOMAN_MASTER_KEY_COMMAND: {exc.message}", mend=exc.mend) from None
 
 
 def parse_keyring(text: Secret) -> Keyring:
@@ -36,6 +70,16 @@ def read_keyring(path: Path, *, allow_shared: bool = False) -> Keyring:
     Raises SetupError for a file that is missing, cannot be read, or can be read by others than its owner (unless
     `allow_shared`: some orchestrators mount secrets readable by a group).
     """
+    content = _read_file(path, allow_shared=allow_shared)
+    try:
+        return parse_keyring(Secret(content.decode("ascii")))
+    except UnicodeDecodeError:
+        raise SetupError(f"The file {path} holds no text.", mend=_MEND_FORMAT) from None
+    except SetupError as exc:
+        raise SetupError(f"{path}: {exc.message}", mend=exc.mend) from None
+
+
+def _read_file(path: Path, *, allow_shared: bool) -> bytes:
     try:
         with path.open("rb") as file:
             status = os.fstat(file.fileno())
@@ -53,12 +97,7 @@ def read_keyring(path: Path, *, allow_shared: bool = False) -> Keyring:
         raise SetupError(f"The master key file {path} cannot be read ({exc.strerror}).", mend=_MEND_MISSING) from exc
     if len(content) > _MAX_FILE_BYTES:
         raise SetupError(f"The file {path} is too large to be a master key.", mend=_MEND_FORMAT)
-    try:
-        return parse_keyring(Secret(content.decode("ascii")))
-    except UnicodeDecodeError:
-        raise SetupError(f"The file {path} holds no text.", mend=_MEND_FORMAT) from None
-    except SetupError as exc:
-        raise SetupError(f"{path}: {exc.message}", mend=exc.mend) from None
+    return content
 
 
 def create_master_key_file(path: Path) -> bool:
@@ -79,7 +118,7 @@ def create_master_key_file(path: Path) -> bool:
             return False
         finally:
             draft.unlink()
-        _sync_directory(path.parent)
+        sync_directory(path.parent)
     except OSError as exc:
         raise SetupError(
             f"The master key file {path} cannot be written ({exc.strerror}).", mend="Choose another DRAGOMAN_HOME."
@@ -110,7 +149,8 @@ def _decode(word: str) -> bytes | None:
         return None
 
 
-def _sync_directory(path: Path) -> None:
+def sync_directory(path: Path) -> None:
+    """Make a new name in a directory as durable as the file that it names."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)
