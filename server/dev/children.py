@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ctypes
 import os
 import signal
@@ -89,6 +90,16 @@ class Children:
 
     def __exit__(self, *_: object) -> None:
         self.stop()
+
+
+def end_with_make() -> None:
+    """Have this process get SIGTERM when a `make` that runs it dies, SIGKILL included (Linux): `make run` is one thing
+    to whoever started it."""
+    if sys.platform != "linux":
+        return
+    with contextlib.suppress(OSError):
+        if Path(f"/proc/{os.getppid()}/comm").read_text().strip() in {"make", "gmake"}:
+            ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGTERM))
 
 
 def _die_with_parent() -> Callable[[], None] | None:

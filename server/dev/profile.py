@@ -25,7 +25,7 @@ import msgspec
 from server.core.endpoint import EndpointPolicy
 from server.core.secret import Secret
 from server.core.setup import SetupError
-from server.dev.children import Child, Children
+from server.dev.children import Child, Children, end_with_make
 from server.dev.env_file import write_private
 from server.dev.envoy import Address, EnvoyNotInstalledError, command, render
 from server.dev.greeting import greeting
@@ -74,6 +74,7 @@ def run(settings: Settings, environ: Mapping[str, str]) -> None:
     ports = choose_ports(settings.grpc_port, settings.http_port, settings.demo_port)
     template = _envoy_template()
     with _home(settings.home) as home, _early_signals():
+        end_with_make()
         profile = _profile(settings, environ, ports, home, started)
         with Children(profile.logs) as children:
             parts = _start_children(children, profile, template, environ)

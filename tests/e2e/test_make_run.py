@@ -304,6 +304,20 @@ def test_a_signal_during_the_start_is_a_quiet_end(tmp_path: Path) -> None:
         assert all(gone(pid) for pid in pids.values())
 
 
+def test_a_killed_make_takes_all_with_it(tmp_path: Path) -> None:
+    """Who kills `make run` the hard way has nothing left running either."""
+    makefile = tmp_path / "Makefile"
+    makefile.write_text(f"run:\n\t@exec {' '.join(ARGV)}\n")
+    place = new_place(tmp_path / "home")
+    with RunningProcess(["make", "-f", makefile, "run"], env=place.environ()) as make:
+        make.wait_for_line(r"^Ctrl-C stops all of it\.$", within=60)
+        (run_id,) = children(make.pid).values()
+        pids = [run_id, *children(run_id).values()]
+        assert len(pids) == 3
+        make.send_signal(signal.SIGKILL)
+        assert all(gone(pid, within=15) for pid in pids)
+
+
 def test_make_run_is_this_command() -> None:
     """`make run` replaces its shell by it, so that a signal to make's child is a signal to the run."""
     recipe = subprocess.run(["make", "-n", "run"], cwd=PROJECT, capture_output=True, text=True, check=True).stdout
