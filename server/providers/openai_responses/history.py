@@ -190,13 +190,13 @@ class History:
             self._warn("cache_control", "an earlier answer takes no cache marker")
         if not part.text:
             return said
-        rest = read_extras(self._own(part.opaque))
-        piece = {"type": "output_text", "text": part.text}
-        if said is not None and {key: said[key] for key in said if key not in ("role", "content")} == rest:
+        fresh: JsonObject = {**read_extras(self._own(part.opaque)), "role": "assistant", "content": part.text}
+        if said is not None and {**said, "content": ""} == {**fresh, "content": ""}:
             content: Any = said["content"]
-            said["content"] = [*([{**piece, "text": content}] if isinstance(content, str) else content), piece]
+            before = [{"type": "output_text", "text": content}] if isinstance(content, str) else content
+            said["content"] = [*before, {"type": "output_text", "text": part.text}]
             return said
-        said = {"role": "assistant", "content": part.text, **rest}
+        said = fresh
         out.append(said)
         return said
 
@@ -206,9 +206,9 @@ class History:
         if rest.get("type") == CUSTOM_CALL:
             self._custom.add(part.id)
             said = try_decode(OBJECT, part.arguments) or {}
-            return {**wire, "input": str(said.get("input", part.arguments)), **rest}
+            return {**rest, **wire, "input": str(said.get("input", part.arguments))}
         self._custom.discard(part.id)
-        return {"type": "function_call", **wire, "arguments": part.arguments or "{}", **rest}
+        return {**rest, "type": "function_call", **wire, "arguments": part.arguments or "{}"}
 
     def _step(self, out: list[JsonObject | msgspec.Raw], part: ServerTool) -> None:
         if data := self._own(part.opaque):

@@ -17,7 +17,7 @@ from server.core.ports import ProviderCall
 from server.providers.openai_chat.quirks import ThinkingCall, effort
 from server.providers.openai_responses.history import History
 from server.providers.openai_responses.servers import Server
-from server.providers.params import JsonObject, applicable, merge_options, raw_object
+from server.providers.params import JsonObject, applicable, merge_options, raw_object, stripped
 
 NO_PARAMETERS: Final = msgspec.Raw(b'{"type":"object","properties":{}}')
 """The schema of a tool without arguments: the field is required."""
@@ -151,9 +151,11 @@ def _thinking(
     # A known model that does not think has nothing to turn off.
     if thinking is None or (info is not None and traits is None):
         return
-    asked = ThinkingCall(thinking, traits)
+    asked = ThinkingCall(msgspec.structs.replace(thinking, include=None), traits)
     fields = effort(asked)
     warnings.extend(fields.warnings)
+    if thinking.include is False and not server.summary:
+        warnings.append(stripped("thinking", "the server shows thoughts whether they are wanted or not (include)"))
     reasoning: JsonObject = {}
     if (level := fields.body.get("reasoning_effort")) is not None:
         reasoning["effort"] = level

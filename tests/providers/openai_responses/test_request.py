@@ -170,6 +170,14 @@ def test_thinking(info: ModelInfo | None, thinking: Thinking, expected: Any, cod
     assert [warning.code for warning in built.warnings] == codes
 
 
+@pytest.mark.parametrize(("slug", "warned"), [("openai", False), ("xai", True)])
+def test_thoughts_that_are_not_wanted(slug: str, warned: bool) -> None:
+    """OpenAI shows none unless asked; xAI always does, and the answer says so."""
+    built = build(slug, thinking=Thinking("enabled", effort="low", include=False))
+    assert json.loads(built.http.body)["reasoning"] == {"effort": "low"}
+    assert bool(built.warnings) == warned
+
+
 @pytest.mark.parametrize(
     ("info", "thinking", "asked"),
     [
