@@ -65,9 +65,9 @@ def enable_model(
 
     async def work(services: Services) -> str:
         place = pick_workspace(ctx, services, workspace)
-        change = ModelSettingsChange(enable=[id])
-        await services.model_settings.update(operator(place.org_id), place.id, change)
-        return id
+        route = services.models.resolve(place.id, id)
+        await services.access.enable_model(place, route.id)
+        return route.id
 
     print(f"{with_services(ctx, work)} is enabled.", file=sys.stderr)
 
