@@ -2,48 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import aclosing
-from typing import Protocol
 
 from google.api import httpbody_pb2
 
 from dragoman.v1 import chat_pb2 as pb
 from dragoman.v1 import llm_service_pb2 as llm_pb
 from dragoman.v1.llm_service_pb2_grpc import LLMServiceServicer
-from server.core.access import Principal
-from server.core.events import Completed, Failed, Started, StreamEvent
 from server.core.messages import ChatRequest
 from server.core.stream import ChatResponse
 from server.rpc.call import Call
+from server.rpc.model_call import Gateway as Gateway
+from server.rpc.model_call import ModelCalls
+from server.rpc.model_call import Workspaces as Workspaces
 from server.rpc.translate.events import EventRenderer
 from server.rpc.translate.request import chat_request, generate_request
 from server.rpc.translate.response import chat_response, generate_response, generate_text
-
-
-class Gateway(Protocol):
-    """The main job; `server.services.gateway.Gateway`."""
-
-    def chat(
-        self, caller: Principal, workspace_id: str, request: ChatRequest, *, stream: bool, timeout: float | None
-    ) -> AsyncGenerator[Sequence[StreamEvent], None]: ...
-
-    async def complete(
-        self, caller: Principal, workspace_id: str, request: ChatRequest, *, timeout: float | None
-    ) -> ChatResponse: ...
-
-
-class Workspaces(Protocol):
-    """Which workspace a call acts in; `server.services.access.Access`."""
-
-    def workspace(self, caller: Principal, named: str, field: str = "workspace_id") -> str: ...
 
 
 class LLM(LLMServiceServicer):
     """Serves the contract's LLMService."""
 
     def __init__(self, gateway: Gateway, workspaces: Workspaces) -> None:
-        self._gateway = gateway
+        self._calls = ModelCalls(gateway)
         self._workspaces = workspaces
 
     async def Generate(self, request: llm_pb.GenerateRequest, context: object) -> llm_pb.GenerateResponse:  # noqa: N802
@@ -69,43 +51,14 @@ class LLM(LLMServiceServicer):
         wanted = chat_request(request, stream=True)
         call.workspace_id = self._workspaces.workspace(call.caller, request.project_id, "project_id")
         render = EventRenderer(call.request_id).render
-        async with aclosing(self._events(call, wanted)) as events:
-            async for event in events:
-                yield render(event)
-
-    async def _events(self, call: Call, request: ChatRequest) -> AsyncGenerator[StreamEvent, None]:
-        """The stream's events. A failure is raised, or, once the stream has begun, is its last event for a caller that
-        sees no trailers."""
-        started = False
-        source = self._gateway.chat(call.caller, call.workspace_id, request, stream=True, timeout=call.seconds_left())
-        try:
-            async with aclosing(source) as batches:
-                async for batch in batches:
-                    for event in batch:
-                        _observe(call, event)
-                        yield event
-                        started = True
-        except Exception as error:
-            if not (started and call.in_band):
-                raise
-            yield Failed(call.fail(error), call.usage)
+        async with aclosing(self._calls.stream(call, wanted)) as batches:
+            async for batch in batches:
+                for event in batch:
+                    yield render(event)
 
     async def _complete(self, call: Call, project_id: str, request: ChatRequest) -> ChatResponse:
         call.workspace_id = self._workspaces.workspace(call.caller, project_id, "project_id")
-        answer = await self._gateway.complete(call.caller, call.workspace_id, request, timeout=call.seconds_left())
-        call.provider, call.model, call.usage = answer.provider, answer.model, answer.usage
-        return answer
-
-
-def _observe(call: Call, event: StreamEvent) -> None:
-    """Note what the access log tells. Raises the error of a failed stream."""
-    if isinstance(event, Started):
-        call.provider, call.model = event.provider, event.model
-    elif isinstance(event, Completed | Failed):
-        call.usage = event.usage
-        if isinstance(event, Failed):
-            raise event.error
-        call.model = event.model or call.model
+        return await self._calls.complete(call, request)
 
 
 def _ascii(text: str) -> str:
