@@ -10,7 +10,8 @@ PYTEST_ARGS ?=
 PYTEST := $(BIN)/python -m pytest -n $(PYTEST_WORKERS) --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help venv lock gen gen-check format lint types floors protos check test-unit test-e2e test run wheel clean
+.PHONY: help venv lock gen gen-check format lint types floors protos check test-unit test-e2e test run bench bench-micro \
+	bench-setup wheel clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*##  *\(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
@@ -64,6 +65,16 @@ test: venv  ## the whole suite
 
 run: venv  ## start everything: server, Envoy, demo provider
 	@exec $(BIN)/python -m server dev
+
+# BENCH_ARGS picks: --peers dragoman,envoy --cases unary-32,burst-32 --rounds 1
+bench: venv  ## measure the gateway beside the peers that are installed
+	@$(BIN)/python -m bench $(BENCH_ARGS)
+
+bench-micro: venv  ## what each stage of a call costs
+	@$(BIN)/python -m bench.micro
+
+bench-setup: venv  ## install the peers, and our server on an optimised Python, under bench/.venvs
+	@$(BIN)/python -m bench.setup
 
 # The Dockerfile builds it by the same command.
 wheel: venv  ## build dist/*.whl

@@ -1,0 +1,157 @@
+"""`make bench`: the gateway and its peers under the same load, in one run, and one table of what they cost.
+
+    python -m bench                                        everything that is installed, three rounds
+    python -m bench --peers dragoman,envoy --cases unary-32,burst-32 --rounds 1
+
+All peers run at once and take turns, case by case, so that a noisy machine is noisy for all. CPU is that of all of a
+peer's processes. The JSON of every run is kept beside the printed medians.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+
+import msgspec
+
+from bench.cases import CASES, Case
+from bench.measure import Result, Started, folder_of, measure, start, stop, works
+from bench.peers import PEERS, Missing, Peer, Place
+from bench.processes import Process, free_port, session, wait_for_port
+from bench.report import Facts, Report, print_report
+from bench.setup import HERE, ROOT, VENVS
+from bench.surfaces import Surface
+
+
+def our_python() -> str:
+    """The interpreter of our own server: the optimised one where it is installed."""
+    installed = VENVS / "dragoman" / "bin" / "python"
+    if installed.exists():
+        return str(installed)
+    print(
+        "no bench/.venvs/dragoman ('make bench-setup' makes it): our own parts run on this interpreter", file=sys.stderr
+    )
+    return sys.executable
+
+
+def main() -> int:
+    """Run what the command line asks for."""
+    options = _options()
+    run = HERE / ".run"
+    shutil.rmtree(run, ignore_errors=True)
+    run.mkdir()
+    python = our_python()
+    with ExitStack() as stack:
+        place = Place(run, free_port(), python)
+        provider = Process(
+            [python, "-m", "bench.mock", str(place.provider)], environ=place.environ, cwd=ROOT, log=run / "mock.log"
+        )
+        stack.callback(provider.stop)
+        wait_for_port(place.provider, provider)
+        started = [one for name in options.peers if (one := _start(name, place, stack)) is not None]
+        lanes = [lane for one in started for lane in _lanes(one.peer, place, options.surfaces)]
+        cases = [case for case in CASES if case.group in options.groups]
+        results = _measure_all(lanes, cases, options.rounds, place)
+        facts = [_facts(one) for one in started]
+    report = Report(facts=facts, results=results)
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    options.out.write_bytes(msgspec.json.format(msgspec.json.encode(report)))
+    print_report(report)
+    return 0
+
+
+class _Options(argparse.Namespace):
+    peers: list[str]
+    groups: list[str]
+    surfaces: list[str]
+    rounds: int
+    out: Path
+
+
+def _options() -> _Options:
+    words = (__doc__ or "").splitlines()
+    parser = argparse.ArgumentParser(prog="python -m bench", description=words[0])
+    parser.add_argument("--peers", type=_names(list(PEERS)), default=list(PEERS), help=", ".join(PEERS))
+    groups = [case.group for case in CASES]
+    parser.add_argument("--cases", dest="groups", type=_names(groups), default=groups, help=", ".join(groups))
+    parser.add_argument("--surfaces", type=lambda text: text.split(","), default=[], help="of ours: rest, openai, grpc")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--out", type=Path, default=HERE / ".run" / "results.json")
+    return parser.parse_args(namespace=_Options())
+
+
+def _names(known: list[str]) -> Callable[[str], list[str]]:
+    def parse(text: str) -> list[str]:
+        names = text.split(",")
+        if unknown := set(names) - set(known):
+            raise argparse.ArgumentTypeError(f"there is no {', '.join(sorted(unknown))}")
+        return names
+
+    return parse
+
+
+def _start(name: str, place: Place, stack: ExitStack) -> Started | None:
+    own = Place(folder_of(place.folder, name), place.provider, place.python)
+    try:
+        started = start(name, own)
+    except Missing as error:
+        print(f"{name}: {error}", file=sys.stderr)
+        return None
+    except RuntimeError as error:
+        print(f"{name} is left out: {error}", file=sys.stderr)
+        return None
+    stack.callback(stop, started.peer)
+    print(f"{name}: first answer after {started.seconds:.2f} s", file=sys.stderr, flush=True)
+    return started
+
+
+def _lanes(peer: Peer, place: Place, wanted: list[str]) -> list[tuple[Peer, Surface]]:
+    lanes = []
+    for surface in peer.surfaces:
+        if peer.name == "dragoman" and wanted and surface.name not in wanted:
+            continue
+        said = works(surface, place)
+        if said:
+            print(f"{surface.name} is left out: {said}", file=sys.stderr)
+        else:
+            lanes.append((peer, surface))
+    return lanes
+
+
+def _measure_all(lanes: list[tuple[Peer, Surface]], cases: list[Case], rounds: int, place: Place) -> list[Result]:
+    results = []
+    for case in cases:
+        for _ in range(rounds):
+            for peer, surface in lanes:
+                if surface.protocol == "grpc" and case.prompt > 1:
+                    continue
+                result = measure(peer, surface, case, place)
+                results.append(result)
+                _tell(case, result)
+    return results
+
+
+def _tell(case: Case, result: Result) -> None:
+    seen = result.seen
+    words = [
+        f"  {case.name:26} {result.surface:9} {seen.n / seen.seconds:8.0f}/s {result.cpu_us:9.1f} us CPU/{case.unit}",
+        f"p50 {seen.p50}, first {seen.first_p50} to {seen.first_p99} ms",
+        *([str(seen.errors)] if seen.errors else []),
+        str(result.cpu_by),
+    ]
+    print("  ".join(words), file=sys.stderr, flush=True)
+
+
+def _facts(started: Started) -> Facts:
+    used = session([process.id for process in started.peer.processes])
+    return Facts(
+        peer=started.peer.name, start=round(started.seconds, 2), idle=round(started.rss), peak=round(used.peak)
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,68 @@
+"""Our own gateway for the benchmark: a database with a workspace, a key and the mock provider, made by its commands."""
+
+from __future__ import annotations
+
+import base64
+import os
+import secrets
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from bench.processes import free_port
+from bench.setup import ROOT
+from server.dev.envoy import Address, render
+
+PYTHONPATH: Final = os.pathsep.join((str(ROOT), str(ROOT / "gen" / "python")))
+
+
+class Furnished(msgspec.Struct, frozen=True):
+    """Where the gateway will be, and with which key it is called. environ: of the server."""
+
+    grpc_port: int
+    http_port: int
+    key: str
+    environ: dict[str, str]
+
+
+def furnish(folder: Path, provider: int, python: str, environ: Mapping[str, str]) -> Furnished:
+    """Make the database, as an operator would."""
+    port = free_port()
+    own = {
+        "PYTHONPATH": PYTHONPATH,
+        "DRAGOMAN_HOME": str(folder),
+        "DRAGOMAN_GRPC_PORT": str(port),
+        "DRAGOMAN_ALLOWED_ENDPOINTS": f"127.0.0.1:{provider}",
+        "DRAGOMAN_MASTER_KEY": base64.b64encode(secrets.token_bytes(32)).decode(),
+    }
+
+    def run(*words: str, stdin: str = "") -> str:
+        done = subprocess.run(
+            [python, "-m", "server", *words],
+            cwd=ROOT,
+            env={**environ, **own},
+            input=stdin,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode:
+            raise RuntimeError(f"dragoman {' '.join(words)}: {done.stderr.strip()[-600:]}")
+        return done.stdout.strip()
+
+    run("migrate")
+    run("workspaces", "create", "bench", "--id", "ws_bench")
+    endpoint = f"http://127.0.0.1:{provider}/v1"
+    run("providers", "add", "mock", "--provider", "custom", "--endpoint", endpoint, stdin="sk-mock")
+    return Furnished(port, free_port(), run("keys", "create"), own)
+
+
+def envoy_config(folder: Path, made: Furnished) -> Path:
+    """envoy.yaml at this gateway's addresses."""
+    path = folder / "envoy.yaml"
+    rest, server = Address("127.0.0.1", made.http_port), Address("127.0.0.1", made.grpc_port)
+    path.write_text(render((ROOT / "envoy.yaml").read_text(), rest=rest, server=server, admin=Address("127.0.0.1", 0)))
+    return path

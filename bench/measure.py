@@ -1,0 +1,157 @@
+"""Starting peers and measuring one case on one surface."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from bench.cases import WARM_UP, Case
+from bench.gateway import PYTHONPATH
+from bench.load import Plan, Seen
+from bench.peers import PEERS, Peer, Place
+from bench.processes import session, steal
+from bench.setup import ROOT
+from bench.surfaces import Surface
+
+START_SECONDS: Final = 90.0
+_AFTER_SECONDS: Final = 0.3
+"""What a gateway does after its answer (logs, counts) is counted too."""
+
+
+class Result(msgspec.Struct, kw_only=True):
+    """One run of one case on one surface. cpu_us: of all the peer's processes, for each call or event; cpu_by: the same
+    by program. steal: percent that the host took."""
+
+    case: str
+    surface: str
+    seen: Seen
+    cpu_us: float
+    cpu_by: dict[str, float]
+    steal: float
+
+
+class Started(msgspec.Struct, kw_only=True):
+    """A peer that answers. seconds: from its start to its first answer. rss: MB when idle, by process log's name."""
+
+    peer: Peer
+    seconds: float
+    rss: float
+
+
+def start(name: str, place: Place) -> Started:
+    """Start a peer, and wait for its first answer. Raises Missing, RuntimeError."""
+    place.folder.mkdir(parents=True)
+    began = time.perf_counter()
+    peer = PEERS[name](place)
+    began = max(began, peer.began)
+    try:
+        _wait_for_answer(peer, place, began + START_SECONDS)
+    except BaseException:
+        stop(peer)
+        raise
+    seconds = time.perf_counter() - began
+    return Started(peer=peer, seconds=seconds, rss=session([process.id for process in peer.processes]).rss)
+
+
+def _wait_for_answer(peer: Peer, place: Place, until: float) -> None:
+    first = peer.surfaces[0]
+    body = first.write_body(place.folder, WARM_UP[0]).read_bytes()
+    while (said := _answers(first, body)) != "":
+        if any(process.ended for process in peer.processes) or time.perf_counter() > until:
+            raise RuntimeError(f"{peer.name} does not answer: {said}; see {place.folder}")
+        time.sleep(0.01)
+
+
+def stop(peer: Peer) -> None:
+    """Stop a peer's processes."""
+    for process in peer.processes:
+        process.stop()
+
+
+def works(surface: Surface, place: Place) -> str:
+    """What came instead, where the surface does not answer calls and streams; else "". Warms it up as well."""
+    for case in WARM_UP:
+        seen = run_load(surface, case, place)
+        if not seen.n or seen.errors:
+            return f"{case.name}: {seen.errors}"
+    return ""
+
+
+def run_load(surface: Surface, case: Case, place: Place) -> Seen:
+    """Put the load on."""
+    plan = Plan(
+        protocol=surface.protocol,
+        port=surface.port,
+        path=surface.stream if case.tokens else surface.path,
+        headers=surface.headers,
+        body=str(surface.write_body(place.folder, case)),
+        callers=case.callers,
+        seconds=case.seconds,
+        ramp=case.ramp,
+        tokens=case.tokens,
+    )
+    done = subprocess.run(
+        [place.python, "-m", "bench.load"],
+        cwd=ROOT,
+        env={**place.environ, "PYTHONPATH": PYTHONPATH},
+        input=msgspec.json.encode(plan),
+        capture_output=True,
+        check=False,
+    )
+    if done.returncode:
+        raise RuntimeError(f"the load failed: {done.stderr.decode()[-600:]}")
+    return msgspec.json.decode(done.stdout, type=Seen)
+
+
+def measure(peer: Peer, surface: Surface, case: Case, place: Place) -> Result:
+    """One run."""
+    ids = [process.id for process in peer.processes]
+    _wait_until_idle(ids)
+    before, (taken, ticks) = session(ids).cpu, steal()
+    seen = run_load(surface, case, place)
+    time.sleep(_AFTER_SECONDS)
+    after, (taken_now, ticks_now) = session(ids).cpu, steal()
+    count = max(seen.tokens if case.tokens else seen.n, 1)
+    by = {name: (cpu - before.get(name, 0.0)) / count * 1e6 for name, cpu in after.items()}
+    return Result(
+        case=case.name,
+        surface=surface.name,
+        seen=seen,
+        cpu_us=sum(by.values()),
+        cpu_by={name: round(cpu, 1) for name, cpu in by.items() if cpu},
+        steal=round(100 * (taken_now - taken) / max(ticks_now - ticks, 1), 1),
+    )
+
+
+def _wait_until_idle(ids: list[int]) -> None:
+    """A peer may still work on calls whose caller has gone."""
+    for _ in range(40):
+        used = sum(session(ids).cpu.values())
+        time.sleep(0.25)
+        if sum(session(ids).cpu.values()) - used <= 0.03:
+            return
+
+
+def _answers(surface: Surface, body: bytes) -> str:
+    request = urllib.request.Request(f"http://127.0.0.1:{surface.port}{surface.path}", body)
+    for name, value in {"content-type": "application/json", **surface.headers}.items():
+        request.add_header(name, value)
+    try:
+        with urllib.request.urlopen(request, timeout=20) as response:  # noqa: S310  http, to loopback
+            response.read()
+            return ""
+    except urllib.error.HTTPError as error:
+        return f"{error.code} {error.read()[:300]!r}"
+    except OSError as error:
+        return repr(error)
+
+
+def folder_of(run: Path, name: str) -> Path:
+    """Where a peer's files of a run are."""
+    return run / name
