@@ -5,8 +5,12 @@ from __future__ import annotations
 import socket
 
 import pytest
+import yarl
+from hypothesis import given
+from hypothesis import strategies as st
 
-from server.core.endpoint import EndpointPolicy, EndpointRefused
+from server.core.endpoint import EndpointPolicy, EndpointRefused, _split
+from server.core.errors import InvalidRequest
 from server.core.ports import CallTimeouts
 from server.providers.http import HttpRequest
 from server.providers.transport.client import AiohttpTransport
@@ -27,6 +31,33 @@ def answering(*ips: str):
 async def test_a_name_with_an_inner_address_among_its_answers_is_refused(ips: tuple[str, ...]) -> None:
     with pytest.raises(EndpointRefused):
         await GuardedResolver(EndpointPolicy(), answering(*ips))("api.example.com", 443)
+
+
+HOSTS = st.one_of(
+    st.from_regex(r"[a-z0-9.\-_%@:\[\]\\/?#;,~!]{1,24}", fullmatch=True),
+    st.ip_addresses().map(lambda ip: f"[{ip}]" if ip.version == 6 else str(ip)),
+    st.sampled_from(["api.example.com", "API.example.com.", "8.8.8.8", "[2606:4700::1111]"]),
+)
+PORTS = st.sampled_from(["", ":443", ":8443", ":0", ":", ":65536", ":80@8.8.8.8"])
+
+
+@given(HOSTS, PORTS)
+def test_what_is_checked_is_what_the_transport_connects_to(host: str, port: str) -> None:
+    """For every URL that the policy lets through, the HTTP library reads the same host and port in it."""
+    asked: list[tuple[str, int]] = []
+
+    class Noting(EndpointPolicy, frozen=True):
+        def check_url(self, url: str, field: str = "endpoint") -> str:
+            asked.append(_split(url, field)[1:])
+            return super().check_url(url, field)
+
+    try:
+        kept = Noting().check_url(f"https://{host}{port}/v1")
+    except InvalidRequest:
+        return
+    seen = yarl.URL(f"{kept}/chat/completions", encoded=True)
+    assert seen.scheme == "https"
+    assert [((seen.host or "").lower().removesuffix("."), seen.port)] == asked
 
 
 async def test_public_addresses_pass_in_their_order() -> None:
