@@ -17,7 +17,7 @@ from server.core.ports import ProviderCall
 from server.providers.openai_chat.quirks import ThinkingCall, effort
 from server.providers.openai_responses.history import History
 from server.providers.openai_responses.servers import Server
-from server.providers.params import JsonObject, applicable, merge_options, raw_object, stripped
+from server.providers.params import JsonObject, applicable, approximated, merge_options, raw_object, stripped
 
 NO_PARAMETERS: Final = msgspec.Raw(b'{"type":"object","properties":{}}')
 """The schema of a tool without arguments: the field is required."""
@@ -39,7 +39,7 @@ def build_body(call: ProviderCall, server: Server) -> tuple[JsonObject, tuple[Wa
     body: JsonObject = {"model": call.model, "input": history.build(request.messages)}
     if request.system is not None:
         body["instructions"] = request.system
-    _sampling(body, request, server)
+    _sampling(body, request, server, warnings)
     tools = _tools(body, request, server, warnings)
     if (wanted := _format(request.response_format)) is not None:
         body["text"] = {"format": wanted}
@@ -54,12 +54,14 @@ def build_body(call: ProviderCall, server: Server) -> tuple[JsonObject, tuple[Wa
     return body, (*warnings, *history.warnings)
 
 
-def _sampling(body: JsonObject, request: ChatRequest, server: Server) -> None:
+def _sampling(body: JsonObject, request: ChatRequest, server: Server, warnings: list[Warning]) -> None:
     for name in _PLAIN:
         if (value := getattr(request, name)) is not None:
             body[name] = value
     if request.max_tokens is not None:
-        body["max_output_tokens"] = request.max_tokens
+        body["max_output_tokens"] = max(request.max_tokens, server.min_output_tokens)
+        if request.max_tokens < server.min_output_tokens:
+            warnings.append(approximated("max_tokens", f"the API takes no less than {server.min_output_tokens}"))
     if request.logprobs is not None and server.logprobs == "field":
         body["logprobs"] = request.logprobs
 

@@ -60,11 +60,11 @@ class Server(msgspec.Struct, frozen=True, kw_only=True):
 
     preset: the same server in Chat Completions. responses: when a call goes by Responses: always, or with server tools
     and in a conversation that had them. Otherwise, and wherever the caller asked for `chat`, it goes by Chat
-    Completions. unsupported: request field -> why this API cannot say it;
-    it is left out with a warning. hosted_tools: neutral name -> the server's tool object. includes: tool type -> what
-    has to be asked for so that its results are in the answer. logprobs: how they are asked for. summary: what asks for
-    readable thoughts, "" where they always come. runs_custom_tools: `custom_tool_call` items are steps of the server's
-    own tools. cache_breakpoints: beginnings of the names of models that take cache markers.
+    Completions. unsupported: request field -> why this API cannot say it; it is left out with a warning. hosted_tools:
+    neutral name -> the server's tool object. includes: tool type -> what has to be asked for so that its results are in
+    the answer. logprobs: how they are asked for. summary: what asks for readable thoughts, "" where they always come.
+    runs_custom_tools: `custom_tool_call` items are steps of the server's own tools. min_output_tokens: the least that
+    `max_output_tokens` may say. cache_breakpoints: beginnings of the names of models that take cache markers.
     """
 
     preset: Preset
@@ -75,6 +75,7 @@ class Server(msgspec.Struct, frozen=True, kw_only=True):
     logprobs: Literal["include", "field"] = "include"
     summary: str = "auto"
     runs_custom_tools: bool = False
+    min_output_tokens: int = 1
     cache_breakpoints: tuple[str, ...] = ()
 
     def takes(self, call: ProviderCall) -> bool:
@@ -120,12 +121,16 @@ _INCLUDES: Final = MappingProxyType(
     }
 )
 
+_LEAST: Final = 16
+"""Below it OpenAI answers with a 400: "integer below minimum value. Expected a value >= 16"."""
+
 OPENAI_SERVER: Final = Server(
     preset=_known(OPENAI),
     responses="always",
     unsupported=_missing("the Responses API", "legacy: true sends it to Chat Completions, which has it"),
     hosted_tools=_TOOLS,
     includes=_INCLUDES,
+    min_output_tokens=_LEAST,
     cache_breakpoints=("gpt-5.6", "gpt-6"),
 )
 
@@ -136,6 +141,7 @@ AZURE_SERVER: Final = Server(
     unsupported=_missing("the Responses API", "without server tools the call goes to Chat Completions, which has it"),
     hosted_tools=_TOOLS,
     includes=_INCLUDES,
+    min_output_tokens=_LEAST,
 )
 
 XAI_SERVER: Final = Server(

@@ -74,7 +74,7 @@ def test_an_endpoint_that_is_no_url_and_a_missing_key() -> None:
 FIELDS: list[tuple[dict[str, Any], dict[str, Any]]] = [
     ({"system": "Be brief."}, {"instructions": "Be brief."}),
     ({"temperature": 0.5, "top_p": 0.9, "user": "u1"}, {"temperature": 0.5, "top_p": 0.9, "user": "u1"}),
-    ({"max_tokens": 9}, {"max_output_tokens": 9}),
+    ({"max_tokens": 16}, {"max_output_tokens": 16}),
     ({"logprobs": True, "top_logprobs": 3}, {"include": ["message.output_text.logprobs"], "top_logprobs": 3}),
     ({"logprobs": False}, {}),
     ({"response_format": ResponseFormat("text")}, {}),
@@ -282,6 +282,14 @@ def test_options_that_are_not_the_callers_to_set(options: str) -> None:
     """What the gateway depends on, and what is no object."""
     with pytest.raises(InvalidRequest, match="provider_options"):
         body(provider_options=options)
+
+
+@pytest.mark.parametrize(("slug", "sent"), [("openai", 16), ("xai", 5)])
+def test_the_least_limit_that_openai_takes(slug: str, sent: int) -> None:
+    """It refuses less than 16 with a 400: the nearest is sent, and the answer says so."""
+    built = build(slug, max_tokens=5)
+    assert json.loads(built.http.body)["max_output_tokens"] == sent
+    assert [warning.code for warning in built.warnings] == (["parameter_approximated"] if sent == 16 else [])
 
 
 def test_a_default_limit_is_fitted_to_the_model() -> None:
