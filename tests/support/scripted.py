@@ -62,13 +62,13 @@ class ScriptedProvider:
         await wait_until(lambda: self.journal.hangups_total >= count, within, f"{count} callers to go away")
         return self.journal.hangups[count - 1 - self.journal.hangups_total]
 
-    async def start(self) -> None:
-        """Listen."""
+    async def start(self, port: int = 0) -> None:
+        """Listen. port: 0 for any that is free."""
         app = web.Application(client_max_size=64 * 1024 * 1024)
         app.router.add_route("*", "/{path:.*}", self._answer)
         self._runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=0.5)
         await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", 0).start()
+        await web.TCPSite(self._runner, "127.0.0.1", port).start()
         self.port = self._runner.addresses[0][1]
 
     async def stop(self) -> None:
