@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from base64 import b64decode
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import unquote
 
@@ -95,35 +96,39 @@ class _Reader:
 
     def _part(self, block: dict[str, Any], cache: CacheControl | None) -> Part:
         (kind, value), *_ = block.items()
-        match kind:
-            case "text":
-                return Text(value, cache=cache)
-            case "json":
-                return Text(json.dumps(value), cache=cache)
-            case "image":
-                return Image(_source(value, IMAGES), cache=cache)
-            case "document":
-                cites = bool((value.get("citations") or {}).get("enabled"))
-                return Document(_source(value, DOCUMENTS), value["name"], cites, cache)
-            case "audio":
-                return Audio(_source(value, AUDIO))
-            case "toolUse" if value.get("type") != "server_tool_use":
-                return ToolCall(value["toolUseId"], value["name"], json.dumps(value["input"]), cache=cache)
-            case "toolUse":
-                rest = self._rest({key: item for key, item in value.items() if key != "input"})
-                return ServerTool("toolUse", value["toolUseId"], value["name"], json.dumps(value["input"]), opaque=rest)
-            case "toolResult":
-                content = self.parts(value["content"])
-                return ToolResult(value["toolUseId"], content, value.get("status") == "error", cache=cache)  # type: ignore[arg-type]
-            case "citationsContent":
-                text = "".join(piece["text"] for piece in value["content"])
-                return Text(text, opaque=self._rest({"citations": value["citations"]}), cache=cache)
-            case "reasoningContent":
-                thought = value.get("reasoningText")
-                if thought is None:
-                    return Reasoning("", self._rest(value))
-                return Reasoning(thought["text"], self._rest({k: v for k, v in thought.items() if k != "text"}))
-        raise AssertionError(f"a recorded block of a new kind: {kind}")
+        readers: dict[str, Callable[[], Part]] = {
+            "text": lambda: Text(value, cache=cache),
+            "json": lambda: Text(json.dumps(value), cache=cache),
+            "image": lambda: Image(_source(value, IMAGES), cache=cache),
+            "document": lambda: _document(value, cache),
+            "audio": lambda: Audio(_source(value, AUDIO)),
+            "toolUse": lambda: self._call(value, cache),
+            "toolResult": lambda: self._result(value, cache),
+            "citationsContent": lambda: self._cited(value, cache),
+            "reasoningContent": lambda: self._thought(value),
+        }
+        return readers[kind]()
+
+    def _call(self, value: dict[str, Any], cache: CacheControl | None) -> Part:
+        input = json.dumps(value["input"])
+        if value.get("type") != "server_tool_use":
+            return ToolCall(value["toolUseId"], value["name"], input, cache=cache)
+        rest = self._rest({key: item for key, item in value.items() if key != "input"})
+        return ServerTool("toolUse", value["toolUseId"], value["name"], input, opaque=rest)
+
+    def _result(self, value: dict[str, Any], cache: CacheControl | None) -> Part:
+        content = self.parts(value["content"])
+        return ToolResult(value["toolUseId"], content, value.get("status") == "error", cache=cache)  # type: ignore[arg-type]
+
+    def _cited(self, value: dict[str, Any], cache: CacheControl | None) -> Part:
+        text = "".join(piece["text"] for piece in value["content"])
+        return Text(text, opaque=self._rest({"citations": value["citations"]}), cache=cache)
+
+    def _thought(self, value: dict[str, Any]) -> Part:
+        thought = value.get("reasoningText")
+        if thought is None:
+            return Reasoning("", self._rest(value))
+        return Reasoning(thought["text"], self._rest({key: item for key, item in thought.items() if key != "text"}))
 
     def _rest(self, rest: dict[str, Any]) -> Opaque:
         return Opaque("bedrock", self._model, json.dumps(rest).encode())
@@ -131,6 +136,11 @@ class _Reader:
 
 def _cache(block: dict[str, Any]) -> CacheControl | None:
     return CacheControl(block["cachePoint"].get("ttl")) if "cachePoint" in block else None
+
+
+def _document(value: dict[str, Any], cache: CacheControl | None) -> Document:
+    cites = bool((value.get("citations") or {}).get("enabled"))
+    return Document(_source(value, DOCUMENTS), value["name"], cites, cache)
 
 
 def _source(block: dict[str, Any], formats: Any) -> Source:

@@ -129,13 +129,14 @@ class Answer:
             raise ProviderProtocolError("The provider began another answer in the middle of this one.")
 
     def open(self, index: int | None, start: Members) -> None:
-        """contentBlockStart: a tool's call or result; text and thoughts begin with their first delta."""
+        """contentBlockStart: a tool's call or result. Text and thoughts begin with their first delta, even where a
+        server announces them, which the service model does not know."""
         self.close()
         if (call := start.get("toolUse")) is not None:
             self._open_call(index, decode(MEMBERS, call, "a tool call"))
         elif (result := start.get("toolResult")) is not None:
             self._open_result(index, decode(MEMBERS, result, "a tool result"))
-        else:
+        elif not start.keys() & {"text", "reasoningContent"}:
             self._skip(index, start)
 
     def delta(self, index: int | None, delta: Delta) -> None:

@@ -115,7 +115,6 @@ def _map(
         status=error.status,
         type=error.type,
         message=hide(error.message, target) if error.message else None,
-        metadata=numbers,
     )
     table = COMMON.extended(statuses=_STATUSES)
     if cls is not None:
@@ -124,7 +123,9 @@ def _map(
             table = table.extended(codes={error.type.strip().lower(): cls})
         elif error.status is not None:
             table = table.extended(statuses={error.status: cls})
-    return provider_error(error, headers, table=table, now=now)
+    found = provider_error(error, headers, table=table, now=now)
+    found.metadata |= numbers
+    return found
 
 
 def _classify(error: WireError, body: ErrorBody) -> tuple[ErrorClass | None, dict[str, str]]:

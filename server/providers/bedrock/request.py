@@ -35,9 +35,8 @@ def build_body(call: ProviderCall) -> tuple[JsonObject, tuple[Warning, ...]]:
     Raises UnsupportedParameter for what neither Converse nor the model takes, InvalidRequest for what does not fit
     together.
     """
-    _refuse_absent(call)
-    request, found = applicable(call.request, call.info)
-    warnings = [warning for warning in found if warning.parameter not in request.defaults]
+    request, found = applicable(call.request, call.info, _absent(call))
+    warnings = list(found)
     thinking = ThinkingFields()
     if request.thinking is not None:
         ours = "max_tokens" in request.defaults
@@ -63,15 +62,16 @@ def build_body(call: ProviderCall) -> tuple[JsonObject, tuple[Warning, ...]]:
     return body, (*warnings, *thinking.warnings, *history.warnings, *tools.warnings)
 
 
-def _refuse_absent(call: ProviderCall) -> None:
-    request = call.request
-    for name, nothing in _ABSENT.items():
-        if getattr(request, name) in nothing or name in request.defaults:
-            continue
-        if call.info is not None and name in call.info.rejects:
-            continue  # stripped with a warning, as the catalogue says
-        why = f"{call.model}: Converse has no {name}; provider_options.additionalModelRequestFields may say it"
-        raise UnsupportedParameter.field(name, why)
+def _absent(call: ProviderCall) -> dict[str, str]:
+    """What of the request Converse cannot say to this model, and why."""
+    reasons = {
+        name: "Converse has none; provider_options.additionalModelRequestFields may say it"
+        for name, nothing in _ABSENT.items()
+        if getattr(call.request, name) not in nothing
+    }
+    if not family_of(call).top_k:
+        reasons["top_k"] = "no way to say it to this model is documented"
+    return reasons
 
 
 def _inference(request: ChatRequest, call: ProviderCall, thinking: ThinkingFields, extra: JsonObject) -> JsonObject:
@@ -96,14 +96,11 @@ def _inference(request: ChatRequest, call: ProviderCall, thinking: ThinkingField
 
 
 def _max_tokens(request: ChatRequest, call: ProviderCall, thinking: ThinkingFields) -> int | None:
-    """The caller's number as it is; the gateway's default fits the model's limit. Without one nothing is sent: then the
-    model answers as far as it can."""
+    """As it is; the gateway's default gives way to a thinking budget. Without one nothing is sent: then the model
+    answers as far as it can."""
     value = request.max_tokens
-    if value is None:
+    if value is None or (thinking.budget and "max_tokens" in request.defaults):
         return None
-    if "max_tokens" in request.defaults:
-        limit = call.info.output_tokens if call.info is not None else None
-        return None if thinking.budget else min(value, limit or value)
     if thinking.budget >= value and call.info is not None:
         raise InvalidRequest.field(
             "thinking.budget_tokens",
@@ -114,11 +111,6 @@ def _max_tokens(request: ChatRequest, call: ProviderCall, thinking: ThinkingFiel
 
 def _top_k(value: int, call: ProviderCall, extra: JsonObject) -> None:
     path = family_of(call).top_k
-    if not path:
-        if "top_k" in call.request.defaults:
-            return
-        why = f"{call.model}: Converse has no top_k; provider_options.additionalModelRequestFields may say it"
-        raise UnsupportedParameter.field("top_k", why)
     for key in path[:-1]:
         extra = extra.setdefault(key, {})
     extra[path[-1]] = value

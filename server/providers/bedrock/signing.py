@@ -85,8 +85,10 @@ def authorization(request: HttpRequest, key: AccessKey, *, stamp: str, region: s
     stamp: its x-amz-date. The canonical path is the URL's own, encoded once more ("Create a signed AWS API request",
     step 1: every service but S3 encodes twice).
     """
-    draft = AWSRequest(method=request.method, url=request.url, headers=dict(request.headers), data=request.body)
+    draft = AWSRequest(method=request.method, url=request.url, data=request.body)
     draft.context["timestamp"] = stamp
+    for name, value in request.headers:
+        draft.headers[name] = value
     signer = SigV4Auth(key, service, region)
     canonical = signer.canonical_request(draft)
     signature = signer.signature(signer.string_to_sign(draft, canonical), draft)

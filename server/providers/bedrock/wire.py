@@ -60,7 +60,7 @@ class ConverseWire(Wire):
         path = FOUNDATION_MODELS
         if page is not None:
             token = page.removeprefix(_NEXT_PROFILES) if page.startswith(_NEXT_PROFILES) else ""
-            path = PROFILES + (f"&next_token={quote(token, safe='')}" if token else "")
+            path = PROFILES + (f"&nextToken={quote(token, safe='')}" if token else "")
         return self._authorized(HttpRequest("GET", where.control + path), target, where.region, "application/json")
 
     def parse_models(self, body: bytes, page: str | None = None) -> ModelPage:
