@@ -14,18 +14,18 @@ from server.core.secret import Secret
 KEY_ENTROPY_BYTES = 32
 """How many random bytes `caller_key` takes."""
 
-_PREFIX = "dgm_"
+KEY_PREFIX = "dgm_"
 _ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _RANDOM_DIGITS = 43  # 62 ** 43 > 2 ** 256
 _CHECK_DIGITS = 6  # 62 ** 6 > 2 ** 32
-_SHAPE = re.compile(rf"{_PREFIX}[0-9A-Za-z]{{{_RANDOM_DIGITS + _CHECK_DIGITS}}}")
+_SHAPE = re.compile(rf"{KEY_PREFIX}[0-9A-Za-z]{{{_RANDOM_DIGITS + _CHECK_DIGITS}}}")
 
 
 def caller_key(entropy: bytes) -> Secret:
     """A new key in clear, to be shown once. Raises ValueError unless `entropy` is KEY_ENTROPY_BYTES long."""
     if len(entropy) != KEY_ENTROPY_BYTES:
         raise ValueError(f"entropy must be {KEY_ENTROPY_BYTES} bytes")
-    body = _PREFIX + _base62(int.from_bytes(entropy, "big"), _RANDOM_DIGITS)
+    body = KEY_PREFIX + _base62(int.from_bytes(entropy, "big"), _RANDOM_DIGITS)
     return Secret(body + _checksum(body))
 
 
