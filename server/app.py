@@ -10,7 +10,7 @@ import sys
 from collections.abc import AsyncIterator, Callable
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as package_version
-from typing import Final
+from typing import Final, NamedTuple
 
 import grpc
 import msgspec
@@ -28,7 +28,12 @@ from server.rpc.log import JsonFormatter
 from server.rpc.register import SERVICES, register
 from server.rpc.validation import RequestValidator
 from server.services.access import Access, utc_now
+from server.services.audit import AuditLog, RefusalLog
+from server.services.authentication import Authentication
 from server.services.gateway import Gateway
+from server.services.key_uses import KeyUseRecorder
+from server.services.limits import CallsInFlight, FailedAttempts
+from server.services.model_settings import ModelSettings
 from server.services.models import ModelService
 from server.services.provider_configs import ProviderConfigs
 from server.services.targets import Targets
@@ -56,6 +61,9 @@ class Services(msgspec.Struct, frozen=True):
     models: ModelService
     gateway: Gateway
     configs: ProviderConfigs
+    model_settings: ModelSettings
+    audit: AuditLog
+    refusals: RefusalLog
 
 
 class RunningServer(msgspec.Struct, frozen=True):
@@ -109,6 +117,8 @@ async def open_store(settings: Settings) -> AsyncIterator[Store]:
         url=settings.database(),
         poll_seconds=settings.snapshot_poll_seconds,
         max_configs_per_workspace=settings.max_configs_per_workspace,
+        max_keys_per_workspace=settings.max_keys_per_workspace,
+        max_workspaces_per_organisation=settings.max_workspaces_per_organisation,
     )
     source = master_key_source(settings)
     reread = source.read if source.changes else None
@@ -121,17 +131,28 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
     """The use cases, wired. Raises SetupError, Unavailable."""
     async with open_store(settings) as store:
         transport = AiohttpTransport(GuardedResolver(settings.allowed_endpoints), user_agent=f"dragoman/{version()}")
-        recorder = UsageRecorder(store.stats)
-        recorder.start()
+        behind = _Behind(UsageRecorder(store.stats), KeyUseRecorder(store.key_uses), RefusalLog(store.audit))
+        for writer in behind:
+            writer.start()
         try:
-            yield _wire(settings, store, ProviderRegistry(transport), recorder)
+            yield _wire(settings, store, ProviderRegistry(transport), behind)
         finally:
-            await recorder.stop()
+            for writer in behind:
+                await writer.stop()
             await transport.aclose()
 
 
-def _wire(settings: Settings, store: Store, providers: ProviderRegistry, recorder: UsageRecorder) -> Services:
-    models = ModelService(store.snapshots, parse_catalog(model_tables()))
+class _Behind(NamedTuple):
+    """What is written behind the calls."""
+
+    usage: UsageRecorder
+    key_uses: KeyUseRecorder
+    refusals: RefusalLog
+
+
+def _wire(settings: Settings, store: Store, providers: ProviderRegistry, behind: _Behind) -> Services:
+    catalog = parse_catalog(model_tables())
+    models = ModelService(store.snapshots, catalog)
     targets = Targets(store.vault, settings.allowed_endpoints)
     timeouts = CallTimeouts(
         connect=settings.connect_timeout_seconds,
@@ -140,12 +161,15 @@ def _wire(settings: Settings, store: Store, providers: ProviderRegistry, recorde
     )
     return Services(
         store=store,
-        access=Access(store.snapshots, store.hasher, store.access),
+        access=Access(store.snapshots, store.hasher, store.access, behind.key_uses),
         models=models,
-        gateway=Gateway(models, providers, targets, recorder, timeouts),
+        gateway=Gateway(models, providers, targets, behind.usage, timeouts),
         configs=ProviderConfigs(
-            store.configs, store.stats, store.vault, targets, providers, settings.allowed_endpoints
+            store.configs, store.stats, store.vault, targets, providers, settings.allowed_endpoints, catalog
         ),
+        model_settings=ModelSettings(store.snapshots, store.access, catalog),
+        audit=AuditLog(store.audit),
+        refusals=behind.refusals,
     )
 
 
@@ -154,14 +178,16 @@ async def running_server(settings: Settings) -> AsyncIterator[RunningServer]:
     """A server that takes calls until the block ends; then it drains. Raises SetupError (a taken port), Unavailable."""
     async with open_services(settings) as services:
         lifecycle = Lifecycle(SERVICES)
-        interceptor = CallInterceptor(services.access, RequestValidator())
+        interceptor = _interceptor(services, settings)
         server = grpc.aio.server(interceptors=[interceptor], options=_channel_options(settings))
         await register(
             server,
             gateway=services.gateway,
-            workspaces=services.access,
             models=services.models,
             configs=services.configs,
+            access=services.access,
+            model_settings=services.model_settings,
+            audit=services.audit,
             snapshots=services.store.snapshots,
             lifecycle=lifecycle,
             version=version(),
@@ -177,6 +203,19 @@ async def running_server(settings: Settings) -> AsyncIterator[RunningServer]:
             await lifecycle.drain()
             await server.stop(settings.shutdown_grace_seconds)
             log.info("stopped")
+
+
+def _interceptor(services: Services, settings: Settings) -> CallInterceptor:
+    failures = FailedAttempts(settings.max_failed_authentications, settings.failed_authentications_seconds)
+    return CallInterceptor(
+        Authentication(services.access, failures),
+        RequestValidator(),
+        services.refusals,
+        in_flight=CallsInFlight(
+            settings.max_calls_in_flight_per_key,
+            settings.max_calls_in_flight_per_workspace,
+        ),
+    )
 
 
 def _channel_options(settings: Settings) -> list[tuple[str, int]]:

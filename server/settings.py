@@ -79,7 +79,18 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Addresses that configurations may name beyond public https ones: `host:port`, addresses and networks (CIDR),
     separated by commas."""
     max_message_bytes: Annotated[int, Meta(ge=1024, le=1 << 30)] = 20 * 1024 * 1024
+    max_calls_in_flight_per_key: Annotated[int, Meta(ge=0)] = 4000
+    """Calls that run at once, for each server process; 0 for no limit."""
+    max_calls_in_flight_per_workspace: Annotated[int, Meta(ge=0)] = 8000
+    max_failed_authentications: Annotated[int, Meta(ge=0)] = 30
+    """How many times a network address may present a key that is not valid within the window, before it has to wait.
+    Valid keys pass from there all the same. 0 for no limit."""
+    failed_authentications_seconds: Seconds = 60.0
+    """That window."""
     max_configs_per_workspace: Annotated[int, Meta(ge=1)] = 1000
+    max_keys_per_workspace: Annotated[int, Meta(ge=1)] = 1000
+    """Those that have ended do not count. An organisation's own keys have the same limit."""
+    max_workspaces_per_organisation: Annotated[int, Meta(ge=1)] = 10_000
     snapshot_poll_seconds: Seconds = 0.25
     """How often other processes' changes are looked for."""
     shutdown_grace_seconds: Annotated[float, Meta(ge=0, le=86400)] = 30.0

@@ -5,6 +5,11 @@ return {
     ["/ai/llm"] = {GET = false, POST = "dragoman.v1.CreateProviderConfigRequest"},
     ["/ai/llm/available"] = {GET = false},
     ["/ai/llm/stats"] = {GET = false},
+    ["/api/v1/access/audit"] = {GET = false},
+    ["/api/v1/access/audit/export"] = {GET = false},
+    ["/api/v1/access/keys"] = {GET = false, POST = "dragoman.v1.CreateKeyRequest"},
+    ["/api/v1/access/models"] = {GET = false, PATCH = "dragoman.v1.UpdateModelSettingsRequest"},
+    ["/api/v1/access/workspaces"] = {GET = false, POST = "dragoman.v1.CreateWorkspaceRequest"},
     ["/api/v1/ai/llm/chat"] = {POST = "dragoman.v1.ChatRequest"},
     ["/api/v1/ai/llm/chat:stream"] = {POST = "dragoman.v1.ChatRequest"},
     ["/api/v1/ai/llm/generate"] = {POST = "dragoman.v1.GenerateRequest"},
@@ -17,6 +22,8 @@ return {
   },
   -- the same for paths with variables, as Lua patterns, the most particular first
   templates = {
+    {"^/api/v1/access/keys/[^/]+/revoke$", {POST = "dragoman.v1.RevokeKeyRequest"}},
+    {"^/api/v1/access/workspaces/[^/]+$", {GET = false}},
     {"^/ai/llm/[^/]+/validate$", {POST = "dragoman.v1.ValidateProviderConfigRequest"}},
     {"^/ai/llm/[^/]+$", {DELETE = false, GET = false, PUT = "dragoman.v1.UpdateProviderConfigRequest"}},
     {"^/api/v1/ai/models/.+$", {GET = false}},
@@ -77,6 +84,16 @@ return {
       ["title"] = false,
       ["url"] = false,
     },
+    ["dragoman.v1.CreateKeyRequest"] = {
+      ["allowedModels"] = true,
+      ["allowed_models"] = true,
+      ["expiresAt"] = true,
+      ["expires_at"] = true,
+      ["name"] = false,
+      ["role"] = false,
+      ["workspaceId"] = false,
+      ["workspace_id"] = false,
+    },
     ["dragoman.v1.CreateProviderConfigRequest"] = {
       ["aiType"] = false,
       ["ai_type"] = false,
@@ -87,6 +104,10 @@ return {
       ["secret"] = false,
       ["workspaceId"] = false,
       ["workspace_id"] = false,
+    },
+    ["dragoman.v1.CreateWorkspaceRequest"] = {
+      ["id"] = false,
+      ["name"] = false,
     },
     ["dragoman.v1.FunctionCall"] = {
       ["arguments"] = false,
@@ -169,6 +190,9 @@ return {
       ["json_schema"] = "dragoman.v1.JsonSchema",
       ["type"] = false,
     },
+    ["dragoman.v1.RevokeKeyRequest"] = {
+      ["id"] = false,
+    },
     ["dragoman.v1.ServerToolPart"] = {
       ["id"] = false,
       ["inputJson"] = false,
@@ -208,6 +232,20 @@ return {
     ["dragoman.v1.ToolChoice"] = {
       ["mode"] = false,
       ["name"] = false,
+    },
+    ["dragoman.v1.UpdateModelSettingsRequest"] = {
+      ["defaultModel"] = false,
+      ["default_model"] = false,
+      ["disable"] = true,
+      ["enable"] = true,
+      ["etag"] = false,
+      ["removeAliases"] = true,
+      ["remove_aliases"] = true,
+      ["reset"] = true,
+      ["setAliases"] = true,
+      ["set_aliases"] = true,
+      ["workspaceId"] = false,
+      ["workspace_id"] = false,
     },
     ["dragoman.v1.UpdateProviderConfigRequest"] = {
       ["active"] = false,

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from server.cli import access, chat, doctor, models, providers, rotation, service
+from server.cli import access, audit, chat, doctor, models, providers, rotation, service
 from server.cli.client import CallFailed
 from server.cli.context import Setup
 from server.core.errors import DragomanError
@@ -40,6 +40,7 @@ app.add_typer(access.keys, name="keys")
 app.add_typer(access.workspaces, name="workspaces")
 app.add_typer(providers.providers, name="providers")
 app.add_typer(models.models, name="models")
+app.add_typer(audit.audit, name="audit")
 app.command()(chat.chat)
 app.command()(doctor.doctor)
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from server.cli import model_settings
 from server.cli.access import JsonOption, WorkspaceOption
 from server.cli.client import AddressOption, KeyFileOption, RemoteOption, TlsOption, remote_models
 from server.cli.context import pick_workspace, setup_of, with_services
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from server.core.routing import WorkspaceModel
 
 models = typer.Typer(help="Models: what a workspace can call.", no_args_is_help=True)
+models.add_typer(model_settings.commands)
 
 ModelId = Annotated[str, typer.Argument(help="provider/model, or a bare name where it is unambiguous.")]
 
@@ -55,50 +56,6 @@ def show_model(ctx: typer.Context, id: ModelId, workspace: WorkspaceOption = "",
     show_row(with_services(ctx, work), as_json=as_json)
 
 
-@models.command("enable")
-def enable_model(
-    ctx: typer.Context,
-    id: Annotated[str, typer.Argument(help="provider/model.")],
-    workspace: WorkspaceOption = "",
-) -> None:
-    """Let the workspace see a model that the catalogue does not list for its configurations."""
-
-    async def work(services: Services) -> str:
-        place = pick_workspace(ctx, services, workspace)
-        route = services.models.resolve(place.id, id)
-        await services.access.enable_model(place, route.id)
-        return route.id
-
-    print(f"{with_services(ctx, work)} is enabled.", file=sys.stderr)
-
-
-@models.command("default")
-def default_model(
-    ctx: typer.Context,
-    id: Annotated[str, typer.Argument(help="provider/model; none: show the present one.")] = "",
-    workspace: WorkspaceOption = "",
-    none: Annotated[bool, typer.Option("--none", help="Calls must name a model.")] = False,
-) -> None:
-    """Show or set the model of calls that name none."""
-    if none and id:
-        raise typer.BadParameter("give a model or --none, not both")
-
-    async def work(services: Services) -> str | None:
-        place = pick_workspace(ctx, services, workspace)
-        if none:
-            place = await services.access.set_default_model(place, None)
-        elif id:
-            # Resolved first: a default that no configuration serves would fail every call.
-            place = await services.access.set_default_model(place, services.models.resolve(place.id, id).id)
-        return place.default_model
-
-    model = with_services(ctx, work)
-    if model is None:
-        print("There is no default model.", file=sys.stderr)
-    else:
-        print(model)
-
-
 def _local_row(model: WorkspaceModel) -> Row:
     info = model.info
     return {
@@ -110,6 +67,7 @@ def _local_row(model: WorkspaceModel) -> Row:
         "output tokens": info.output_tokens,
         "default": model.is_default,
         "configurations": model.configurations,
+        "alias of": model.alias_of or None,
     }
 
 
@@ -123,4 +81,5 @@ def _remote_row(model: Any) -> Row:
         "output tokens": model.max_output_tokens if model.HasField("max_output_tokens") else None,
         "default": model.is_default,
         "configurations": list(model.provider_configs),
+        "alias of": model.alias_of or None,
     }

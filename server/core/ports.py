@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from datetime import datetime
 from typing import Protocol
 
 import msgspec
 
 from server.core.access import ApiKey, Workspace
+from server.core.audit import AuditEntry, AuditFilter
 from server.core.catalog import ModelInfo
 from server.core.events import StreamEvent
 from server.core.messages import ChatRequest
@@ -110,13 +112,22 @@ class Vault(Protocol):
         ...
 
 
+DeleteCheck = Callable[[Workspace, Sequence[ProviderConfig]], None]
+"""Raises where a configuration may not be deleted, by its workspace and all configurations of that, oldest first."""
+
+ModelsChange = Callable[[Workspace, Sequence[ProviderConfig]], tuple[Workspace, AuditEntry | None]]
+"""From a workspace, with its configurations, oldest first, to the same with other model settings and what to log of it.
+Pure; raises where the change may not be."""
+
+
 class ConfigStore(Protocol):
-    """Provider configurations in the database. Every write moves the revision and is durable when it returns.
+    """Provider configurations in the database. Every write moves the revision and is durable when it returns, and the
+    audit entry given with it is written in the same transaction.
 
     All raise Unavailable when the database cannot be reached.
     """
 
-    async def create(self, config: ProviderConfig) -> ProviderConfig:
+    async def create(self, config: ProviderConfig, *, audit: AuditEntry | None = None) -> ProviderConfig:
         """Raises AlreadyExists when the name is taken in the workspace (decided by the database), LimitExceeded when
         the workspace has its most."""
         ...
@@ -130,16 +141,26 @@ class ConfigStore(Protocol):
         with."""
         ...
 
-    async def update(self, config: ProviderConfig, *, expected_etag: str) -> ProviderConfig:
+    async def update(
+        self, config: ProviderConfig, *, expected_etag: str, audit: AuditEntry | None = None
+    ) -> ProviderConfig:
         """Store `config` with a new etag. Raises NotFound; Conflict when the stored etag is another; AlreadyExists."""
         ...
 
-    async def delete(self, config_id: str) -> None:
-        """Raises NotFound."""
+    async def delete(
+        self, config_id: str, *, check: DeleteCheck | None = None, audit: AuditEntry | None = None
+    ) -> None:
+        """check: asked within the transaction. Raises NotFound, and what `check` raises."""
         ...
 
     async def record_validation(
-        self, config_id: str, *, valid: bool, message: str, expected_etag: str | None = None
+        self,
+        config_id: str,
+        *,
+        valid: bool,
+        message: str,
+        expected_etag: str | None = None,
+        audit: AuditEntry | None = None,
     ) -> None:
         """Note when and how a validation ended; changes nothing else, the etag neither.
 
@@ -150,26 +171,59 @@ class ConfigStore(Protocol):
 
 
 class AccessStore(Protocol):
-    """Workspaces and callers' keys in the database. All raise Unavailable when it cannot be reached."""
+    """Workspaces and callers' keys in the database; audit entries as in ConfigStore. All raise Unavailable when it
+    cannot be reached."""
 
-    async def create_workspace(self, workspace: Workspace) -> Workspace: ...
+    async def create_workspace(self, workspace: Workspace, *, audit: AuditEntry | None = None) -> Workspace:
+        """Raises AlreadyExists, LimitExceeded."""
+        ...
 
     async def list_workspaces(self) -> Sequence[Workspace]: ...
 
-    async def create_key(self, key: ApiKey) -> ApiKey: ...
+    async def change_models(self, workspace_id: str, change: ModelsChange) -> Workspace:
+        """Store the model settings that `change`, called within the transaction, makes of the present ones. Raises
+        NotFound, and what `change` raises."""
+        ...
+
+    async def create_key(self, key: ApiKey, *, audit: AuditEntry | None = None) -> ApiKey:
+        """Raises NotFound for an unknown workspace, LimitExceeded."""
+        ...
+
+    async def get_key(self, key_id: str) -> ApiKey | None: ...
 
     async def list_keys(self, workspace_id: str | None = None) -> Sequence[ApiKey]: ...
 
-    async def revoke_key(self, key_id: str) -> ApiKey:
+    async def page_keys(
+        self, org_id: str, workspace_id: str | None, *, limit: int | None = None, after: str | None = None
+    ) -> Sequence[ApiKey]:
+        """Newest first, of one workspace or of the whole organisation. after: the id that a page ended with."""
+        ...
+
+    async def revoke_key(self, key_id: str, *, audit: AuditEntry | None = None) -> ApiKey:
         """Raises NotFound."""
         ...
 
-    async def set_default_model(self, workspace_id: str, model: str | None) -> Workspace:
-        """Raises NotFound."""
+
+class KeyUseStore(Protocol):
+    """When keys were last used."""
+
+    async def note(self, uses: Mapping[str, datetime]) -> None:
+        """Store the last use of these keys, by id; an older moment than the stored one changes nothing. Raises
+        Unavailable."""
         ...
 
-    async def set_enabled_models(self, workspace_id: str, models: Sequence[str]) -> Workspace:
-        """Raises NotFound."""
+
+class AuditStore(Protocol):
+    """The audit log. All raise Unavailable when the database cannot be reached."""
+
+    async def append(self, entries: Sequence[AuditEntry]) -> None:
+        """Add entries that belong to no other write."""
+        ...
+
+    async def list(
+        self, wanted: AuditFilter, *, limit: int, after: str | None = None, oldest_first: bool = False
+    ) -> Sequence[AuditEntry]:
+        """Newest first unless told otherwise. after: the id that a page ended with."""
         ...
 
 

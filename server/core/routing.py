@@ -1,14 +1,15 @@
 """Which configuration and which of its models a caller's words mean: what one workspace can call, as pure look-ups.
 
 How a model is named, in the order in which the rules apply:
-1. No model: the workspace's default model.
+1. No model: the workspace's default model. An alias of the workspace, where neither a provider nor a configuration is
+   named beside it: what it stands for.
 2. A provider or a configuration's name was given beside it: the model is that provider's own name. `provider/` before
    it is dropped if it is the same provider (and not part of the name, as in Groq's `groq/compound`).
 3. `provider/model` with a known slug, in any case: that provider, whatever else carries such a name.
 4. Anything else is a bare name, slashes included: it must be known, and to one provider of the workspace alone.
 Of a provider's configurations the named one is taken, else the oldest active one that is known to serve the model,
 else the oldest active one. A model that nobody knows passes through where the provider is named, for providers release
-models daily; a bare one is UnknownModel.
+models daily; a bare one is UnknownModel. A model that the workspace disabled, and did not enable by its id, is refused.
 """
 
 from __future__ import annotations
@@ -20,9 +21,17 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from server.core.access import Workspace
+from server.core.access import Workspace, permits
 from server.core.catalog import Catalog, ModelInfo, ModelKind, near
-from server.core.errors import AmbiguousModel, DragomanError, InvalidRequest, NotConfigured, NotFound, UnknownModel
+from server.core.errors import (
+    AmbiguousModel,
+    DragomanError,
+    InvalidRequest,
+    NotConfigured,
+    NotFound,
+    PermissionDenied,
+    UnknownModel,
+)
 from server.core.provider_config import ProviderConfig
 
 _E = TypeVar("_E", bound=DragomanError)
@@ -45,16 +54,26 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     id: str
     wire: str = ""
 
+    def ids(self) -> tuple[str, ...]:
+        """Every id of the model: as it was named, and as the catalogue has it."""
+        return (self.id,) if self.info is None or self.info.id == self.id else (self.id, self.info.id)
+
 
 class WorkspaceModel(msgspec.Struct, frozen=True, kw_only=True):
     """A model as a workspace sees it. known: whether `info` is from the catalogue (else it has names only, and no
     capability is not a fact). configurations: names of the active ones that serve it, the one that is used first; empty
-    for a model that was enabled or made default and that no configuration serves."""
+    for a model that was enabled or made default and that no configuration serves. alias_of: for an alias, which is then
+    `info.id`, the id of the model; else ""."""
 
     info: ModelInfo
     known: bool
     is_default: bool
     configurations: tuple[str, ...]
+    alias_of: str = ""
+
+    def ids(self) -> tuple[str, ...]:
+        """The ids to hold against a list of allowed models: of an alias those of its model."""
+        return (self.alias_of or self.info.id, f"{self.info.provider}/{self.info.model}")
 
 
 class WorkspaceModels:
@@ -100,25 +119,42 @@ class WorkspaceModels:
         provider: slug in any case. provider_name: a configuration's name, exactly. legacy: speak the older of a
         provider's protocols (`chat`). kind: what the model is wanted for.
         Raises NotConfigured (no default model, no active configuration of the provider), NotFound (no configuration of
-        that name), AmbiguousModel and UnknownModel (bare names; `metadata["candidates"]`, comma-separated), and
-        InvalidRequest (an unknown provider, words that contradict each other, a model of another kind).
+        that name), AmbiguousModel and UnknownModel (bare names; `metadata["candidates"]`, comma-separated),
+        PermissionDenied (a disabled model), and InvalidRequest (an unknown provider, words that contradict each other,
+        a model of another kind).
         """
         key = (model, provider, provider_name, legacy, kind)
         route = self._routes.get(key)
         if route is None:
             route = self._resolve(model, provider or None, provider_name or None, legacy, kind)
+            if self.disables(*route.ids()):
+                raise PermissionDenied(
+                    f"The model {_short(route.id)} is disabled in this workspace.",
+                    action="Use another model, or ask an administrator of the workspace to enable it.",
+                    metadata={"model": route.id},
+                )
             if len(self._routes) >= _MEMO_ROUTES:
                 self._routes.clear()
             if len(model) <= _MEMO_CHARS:
                 self._routes[key] = route
         return route
 
+    def locate(self, text: str) -> Route:
+        """Where `text` leads as a model, whatever its kind, and though it may be disabled. Raises as `resolve` does."""
+        return self._resolve(text, None, None, False, None)
+
+    def disables(self, *ids: str) -> bool:
+        """Whether the workspace disabled a model that has these ids."""
+        disabled = self.workspace.disabled_models
+        return bool(disabled) and permits(disabled, *ids) and not permits(self.workspace.enabled_models, *ids)
+
     def _resolve(
-        self, model: str, provider: str | None, provider_name: str | None, legacy: bool, kind: ModelKind
+        self, model: str, provider: str | None, provider_name: str | None, legacy: bool, kind: ModelKind | None
     ) -> Route:
         slug, pinned = self._narrowed(provider, provider_name)
         model = model or self._default(slug)
         if slug is None:
+            model = self._unaliased(model)
             slug = self._slug(model) or self._slug_of_bare(model)
         configs = (pinned,) if pinned else self._active.get(slug)
         if not configs:
@@ -131,7 +167,7 @@ class WorkspaceModels:
         info = self._catalog.find(slug, own)
         serving = _serving(info, configs) if info else ()
         info = info if serving else None
-        if info is not None and info.kind != kind:
+        if info is not None and kind not in (None, info.kind):
             raise InvalidRequest.field("model", f"{info.id} is of kind {info.kind}, and this call needs {kind}")
         config = (serving or configs)[0]
         return Route(config=config, model=own, info=info, id=f"{slug}/{own}", wire="chat" if legacy else "")
@@ -165,10 +201,20 @@ class WorkspaceModels:
                 "Name a model, or set a default: dragoman models default <id>",
                 action="Name a model, or set the default with: dragoman models default <id>",
             )
+        default = self._unaliased(default)
         other = self._slug(default)
         if slug and other and slug != other:
             raise InvalidRequest.field("model", f"required here: the default model {default} is not of {slug!r}")
         return default
+
+    def _unaliased(self, name: str) -> str:
+        """What an alias stands for in the end; `name` itself where it is none."""
+        aliases = self.workspace.aliases
+        for _ in range(len(aliases) + 1):
+            if name not in aliases:
+                return name
+            name = aliases[name]
+        raise NotConfigured(f"The alias {_short(name)} goes in a circle.")
 
     def _slug(self, text: str) -> str | None:
         """The provider that `provider/...` names, None for a bare name."""
@@ -190,6 +236,7 @@ class WorkspaceModels:
 
     def _slug_of_bare(self, name: str) -> str:
         found = self._slugs_of_bare(name)
+        found = tuple(slug for slug in found if not self.disables(f"{slug}/{name}")) or found
         if len(found) == 1:
             return found[0]
         if found:
@@ -216,16 +263,24 @@ class WorkspaceModels:
     @cached_property
     def models(self) -> dict[str, WorkspaceModel]:
         """Every model that the workspace sees, by id, sorted: what the catalogue says that its active configurations
-        serve, what it enabled, and its default."""
-        default = self._canonical(self.workspace.default_model or "")
+        serve and it did not disable, what it enabled, its default, and its aliases."""
+        aliases = self.workspace.aliases
+        default = self.workspace.default_model or ""
+        default = default if default in aliases else self._canonical(default)
         found: dict[str, WorkspaceModel] = {}
         for slug, configs in self._active.items():
             for info in self._catalog.of(slug):
-                if serving := _serving(info, configs):
+                if (serving := _serving(info, configs)) and not self.disables(info.id):
                     found[info.id] = _seen(info, serving, default, known=True)
         for id in (*map(self._canonical, self.workspace.enabled_models), default):
-            if id and id not in found:
+            if id and id not in found and id not in aliases:
                 found[id] = self._extra(id, default)
+        for alias in aliases:
+            id = self._canonical(self._unaliased(alias))
+            model = found.get(id) or self._extra(id, default)
+            found[alias] = msgspec.structs.replace(
+                model, info=msgspec.structs.replace(model.info, id=alias), is_default=alias == default, alias_of=id
+            )
         return dict(sorted(found.items()))
 
     def _extra(self, id: str, default: str) -> WorkspaceModel:
@@ -251,7 +306,7 @@ class WorkspaceModels:
     def get(self, text: str) -> WorkspaceModel:
         """The model of this id, alias or bare name. Raises UnknownModel (near names in `metadata["candidates"]`), and
         AmbiguousModel for a bare name of several providers."""
-        id = self._canonical(text)
+        id = text if text in self.workspace.aliases else self._canonical(text)
         model = self.models.get(id)
         if model is None and (row := self._catalog.get(id)):
             model = self.models.get(row.id)

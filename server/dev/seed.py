@@ -9,6 +9,7 @@ import msgspec
 from server.app import Services
 from server.core.access import Principal, Role, Workspace
 from server.core.errors import AlreadyExists, DragomanError, Unauthenticated
+from server.core.model_settings import ModelSettingsChange
 from server.core.provider_config import AiType, ProviderConfig, SecretField
 from server.core.secret import Secret
 from server.dev.env_file import DevEnv, close_env_file, read_env_file, write_env_file
@@ -52,7 +53,7 @@ async def seed(services: Services, env_file: Path, demo: Demo, openai_key: Secre
             services, admin, workspace, OPENAI_CONFIG, "OPENAI", endpoint=None, secret=openai_key, provider="openai"
         )
     if workspace.default_model is None:
-        await services.access.set_default_model(workspace, DEMO_MODEL)
+        await services.model_settings.update(admin, workspace.id, ModelSettingsChange(default_model=DEMO_MODEL))
     return env
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import re
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import unquote
 
 import grpc
 
@@ -13,6 +15,8 @@ from server.core.errors import DragomanError
 from server.core.events import Usage
 from server.rpc.errors import as_dragoman, status_code
 from server.rpc.log import ERROR_LOGGER
+
+_ADDRESS = re.compile(r"[0-9A-Fa-f.:%]{2,64}")
 
 IN_BAND_TRANSPORTS = frozenset({"rest", "sse"})
 """Values of `x-dragoman-transport`, which only the proxy sets, whose callers see no trailers."""
@@ -62,6 +66,19 @@ class Call:
         """Until the caller's deadline; None where it set none."""
         left: float | None = self.context.time_remaining()
         return left
+
+    def peer(self) -> str:
+        """Network address of who is connected: a proxy, or a direct caller. "" for another kind of connection."""
+        kind, _, place = (self.context.peer() or "").partition(":")
+        return unquote(place.rpartition(":")[0]).strip("[]") if kind in ("ipv4", "ipv6") else ""
+
+    def address(self) -> str:
+        """Network address of the caller: what the proxy saw, where the call came through one; else the peer's."""
+        if self.transport:
+            for name, value in self.context.invocation_metadata() or ():
+                if name == "x-envoy-external-address" and isinstance(value, str) and _ADDRESS.fullmatch(value):
+                    return value
+        return self.peer()
 
     def fail(self, error: Exception) -> DragomanError:
         """Note how the call ends, and give the error to tell the caller of. A defect goes to the error log."""

@@ -16,12 +16,14 @@ import grpc
 from google.protobuf.message import Message
 
 from server.core.access import Principal, Role
-from server.core.errors import InternalError, InvalidRequest, PermissionDenied, Unauthenticated
+from server.core.errors import DragomanError, InternalError, InvalidRequest, PermissionDenied, Unauthenticated
+from server.rpc.audit import Refusals, note_refusal, with_origin
 from server.rpc.call import Call
 from server.rpc.errors import retry_after_header, to_status
 from server.rpc.log import ACCESS_LOGGER
 from server.rpc.rules import RULES, Rule
 from server.rpc.validation import RequestValidator
+from server.services.limits import Slot
 
 OWN_SERVICES = "/dragoman."
 """Methods that get a Call for their context; the others (health, reflection) were written for grpc's own."""
@@ -35,9 +37,20 @@ _Behavior = Callable[[Any, Any], Any]
 class Authenticator(Protocol):
     """Finds out whose key was presented."""
 
-    async def authenticate(self, presented: str) -> Principal:
-        """Raises Unauthenticated; Unavailable when keys cannot be checked."""
+    async def authenticate(self, presented: str, address: str) -> Principal:
+        """address: where it comes from. Raises Unauthenticated; LimitExceeded where the address has to wait;
+        Unavailable when keys cannot be checked."""
         ...
+
+
+class InFlight(Protocol):
+    """Counts the calls that run; `server.services.limits.CallsInFlight`."""
+
+    def enter(self, caller: Principal) -> Slot:
+        """Raises LimitExceeded."""
+        ...
+
+    def leave(self, slot: Slot) -> None: ...
 
 
 class Undecodable:
@@ -47,19 +60,24 @@ class Undecodable:
 class CallInterceptor(grpc.aio.ServerInterceptor):
     """Wraps each method once, when it is first called.
 
-    now: a clock for durations, in seconds.
+    in_flight: bounds the calls of a key and a workspace; None for no bounds. refusals: where attempts are noted that
+    were denied. now: a clock for durations, in seconds.
     """
 
     def __init__(
         self,
         authenticator: Authenticator,
         validator: RequestValidator,
+        refusals: Refusals | None = None,
         rules: Mapping[str, Rule] = RULES,
         *,
+        in_flight: InFlight | None = None,
         now: Callable[[], float] = time.perf_counter,
     ) -> None:
         self._authenticator = authenticator
         self._validator = validator
+        self._refusals = refusals
+        self._in_flight = in_flight
         self._rules = rules
         self._now = now
         self._access_log = logging.getLogger(ACCESS_LOGGER)
@@ -103,8 +121,12 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         async def call_method(request: Any, context: _Context) -> Any:
             began = self._now()
             call = _new_call(method, context)
+            slot: Slot | None = None
             try:
-                await self._admit(call, rule, request)
+                await self._identify(call, rule)
+                if call.principal is not None and self._in_flight is not None:
+                    slot = self._in_flight.enter(call.principal)
+                self._check(request)
                 result = await run(call, request, call if own else context)
                 if call.trailing:
                     context.set_trailing_metadata(tuple(call.trailing))
@@ -115,9 +137,14 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                 call.code = grpc.StatusCode.CANCELLED
                 raise
             except Exception as error:  # the last place before the wire: nothing may pass untranslated
-                await self._abort(call, error)
+                failure = call.fail(error)
+                if self._refusals is not None:
+                    note_refusal(self._refusals, call, request, failure)
+                await self._abort(call, failure)
                 raise  # not reached: abort raises
             finally:
+                if slot is not None and self._in_flight is not None:
+                    self._in_flight.leave(slot)
                 self._log(call, self._now() - began, quiet=rule == "public")
             return result
 
@@ -152,21 +179,25 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 
     # --- each call ----------------------------------------------------------------------------------------------------
 
-    async def _admit(self, call: Call, rule: Rule | None, request: Any) -> None:
+    async def _identify(self, call: Call, rule: Rule | None) -> None:
         if rule is None:
             raise InternalError("The method has no access rule.")
         if isinstance(rule, Role):
-            call.principal = await self._authenticator.authenticate(presented_key(call.context.invocation_metadata()))
+            key = presented_key(call.context.invocation_metadata())
+            call.principal = await self._authenticator.authenticate(key, call.address())
             if call.principal.role < rule:
                 raise PermissionDenied(f"The key's role is {_name(call.principal.role)}; the call needs {_name(rule)}.")
+            if rule >= Role.ADMIN:  # what it changes is audited
+                call.principal = with_origin(call.principal, call)
+
+    def _check(self, request: Any) -> None:
         if isinstance(request, Undecodable):
             raise InvalidRequest("The request is not a valid message of this method.")
         if isinstance(request, Message):
             self._validator.check(request)
 
     @staticmethod
-    async def _abort(call: Call, error: Exception) -> None:
-        failure = call.fail(error)
+    async def _abort(call: Call, failure: DragomanError) -> None:
         status = to_status(failure, call.request_id)
         trailing: list[tuple[str, str | bytes]] = [
             *_request_id_trailer(call),
@@ -221,7 +252,7 @@ def _request_id_trailer(call: Call) -> list[tuple[str, str | bytes]]:
 
 
 def _lenient(decode: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
-    """grpc.aio answers UNKNOWN and a stack trace where decoding raises; so it does not, and `_admit` refuses."""
+    """grpc.aio answers UNKNOWN and a stack trace where decoding raises; so it does not, and `_check` refuses."""
 
     def decoded(data: bytes) -> Any:
         try:

@@ -18,10 +18,16 @@ class ModelDirectory(Protocol):
     """The models of a workspace; `server.services.models.ModelService`."""
 
     def list(
-        self, workspace_id: str, kind: ModelKind | None = None, *, limit: int | None = None, after: str | None = None
+        self,
+        workspace_id: str,
+        kind: ModelKind | None = None,
+        *,
+        limit: int | None = None,
+        after: str | None = None,
+        allowed: Sequence[str] = (),
     ) -> Sequence[WorkspaceModel]: ...
 
-    def get(self, workspace_id: str, id: str) -> WorkspaceModel: ...
+    def get(self, workspace_id: str, id: str, *, allowed: Sequence[str] = ()) -> WorkspaceModel: ...
 
 
 class Models(ModelServiceServicer):
@@ -40,6 +46,7 @@ class Models(ModelServiceServicer):
             cast("ModelKind", request.kind) if request.kind else None,
             limit=size + 1 if size else None,
             after=translate.page_start(request.page_token),
+            allowed=call.caller.allowed_models,
         )
         page = found[:size] if size else found
         return pb.ListModelsResponse(
@@ -52,5 +59,5 @@ class Models(ModelServiceServicer):
     async def GetModel(self, request: pb.GetModelRequest, context: object) -> pb.GetModelResponse:  # noqa: N802
         call = Call.of(context)
         call.workspace_id = self._workspaces.workspace(call.caller, request.workspace_id)
-        found = self._models.get(call.workspace_id, request.id)
+        found = self._models.get(call.workspace_id, request.id, allowed=call.caller.allowed_models)
         return pb.GetModelResponse(success=True, message="Model found", data=translate.model(found))

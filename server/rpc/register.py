@@ -1,4 +1,4 @@
-"""Puts every service on a server: the contract's four, health, reflection."""
+"""Puts every service on a server: the contract's five, health, reflection."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from dragoman.v1 import (
+    access_service_pb2,
+    access_service_pb2_grpc,
     llm_service_pb2,
     llm_service_pb2_grpc,
     model_service_pb2,
@@ -17,8 +19,9 @@ from dragoman.v1 import (
     status_service_pb2_grpc,
 )
 from server.core.snapshot import SnapshotSource
+from server.rpc.access import Access, AuditReader, Directory, Settings
 from server.rpc.health import Lifecycle
-from server.rpc.llm import LLM, Gateway, Workspaces
+from server.rpc.llm import LLM, Gateway
 from server.rpc.models import ModelDirectory, Models
 from server.rpc.provider_configs import Configurations, ProviderConfigs
 from server.rpc.status import Status
@@ -27,6 +30,7 @@ SERVICES = (
     llm_service_pb2.DESCRIPTOR.services_by_name["LLMService"].full_name,
     model_service_pb2.DESCRIPTOR.services_by_name["ModelService"].full_name,
     provider_config_service_pb2.DESCRIPTOR.services_by_name["ProviderConfigService"].full_name,
+    access_service_pb2.DESCRIPTOR.services_by_name["AccessService"].full_name,
     status_service_pb2.DESCRIPTOR.services_by_name["StatusService"].full_name,
 )
 """Full names of the contract's services: what a Lifecycle is made for."""
@@ -36,19 +40,22 @@ async def register(
     server: grpc.aio.Server,
     *,
     gateway: Gateway,
-    workspaces: Workspaces,
+    access: Directory,
     models: ModelDirectory,
     configs: Configurations,
+    model_settings: Settings,
+    audit: AuditReader,
     snapshots: SnapshotSource,
     lifecycle: Lifecycle,
     version: str,
 ) -> None:
     """Add all services to a server that was made with a CallInterceptor and is not started yet."""
-    llm_service_pb2_grpc.add_LLMServiceServicer_to_server(LLM(gateway, workspaces), server)
-    model_service_pb2_grpc.add_ModelServiceServicer_to_server(Models(models, workspaces), server)
+    llm_service_pb2_grpc.add_LLMServiceServicer_to_server(LLM(gateway, access), server)
+    model_service_pb2_grpc.add_ModelServiceServicer_to_server(Models(models, access), server)
     provider_config_service_pb2_grpc.add_ProviderConfigServiceServicer_to_server(
-        ProviderConfigs(configs, workspaces), server
+        ProviderConfigs(configs, access), server
     )
+    access_service_pb2_grpc.add_AccessServiceServicer_to_server(Access(access, model_settings, audit), server)
     status_service_pb2_grpc.add_StatusServiceServicer_to_server(Status(lifecycle, snapshots, version), server)
     await lifecycle.start()
     health_pb2_grpc.add_HealthServicer_to_server(lifecycle.servicer, server)

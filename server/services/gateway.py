@@ -16,7 +16,7 @@ from server.core.ports import CallTimeouts, ProviderCall, Providers
 from server.core.quoting import quote_provider
 from server.core.routing import Route
 from server.core.stream import ChatResponse, Folder, Guard
-from server.services.models import ModelService
+from server.services.models import ModelService, require_allowed
 from server.services.targets import Targets
 
 
@@ -45,7 +45,7 @@ class Gateway:
 
     async def chat(
         self,
-        caller: Principal,  # noqa: ARG002  which models a key may call is decided here
+        caller: Principal,
         workspace_id: str,
         request: ChatRequest,
         *,
@@ -58,7 +58,7 @@ class Gateway:
         leaves. Raises DragomanError for a call that failed before Started; afterwards the failure is the last event.
         Closing the generator closes the provider's connection.
         """
-        route, call = self._call(workspace_id, request, stream=stream, timeout=timeout)
+        route, call = self._call(caller, workspace_id, request, stream=stream, timeout=timeout)
         guard, tally = Guard(), _Tally(request)
         source = self._providers.get(call.target.provider).chat(call)
         try:
@@ -93,12 +93,14 @@ class Gateway:
         return folder.result()
 
     def _call(
-        self, workspace_id: str, request: ChatRequest, *, stream: bool, timeout: float | None
+        self, caller: Principal, workspace_id: str, request: ChatRequest, *, stream: bool, timeout: float | None
     ) -> tuple[Route, ProviderCall]:
         check_history(request.messages)
         route = self._models.resolve(
             workspace_id, request.model, request.provider, request.provider_name, legacy=request.legacy
         )
+        if caller.allowed_models:
+            require_allowed(caller.allowed_models, *route.ids())
         return route, ProviderCall(
             target=self._targets.open(route.config, wire=route.wire),
             request=request,

@@ -6,10 +6,21 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from itertools import islice
 
+from server.core.access import permits
 from server.core.catalog import Catalog, ModelKind
-from server.core.errors import NotFound, ProviderModelNotFound
+from server.core.errors import NotFound, PermissionDenied, ProviderModelNotFound
 from server.core.routing import Route, WorkspaceModel, WorkspaceModels, with_candidates
 from server.core.snapshot import SnapshotSource
+
+
+def require_allowed(allowed: Sequence[str], *ids: str) -> None:
+    """Raises PermissionDenied unless a key with this list of models may call the one with these ids."""
+    if allowed and not permits(allowed, *ids):
+        raise PermissionDenied(
+            f"The key may not call the model {ids[0]}.",
+            action="Call one of the models that the key is for, or use another key.",
+            metadata={"model": ids[0], "allowed_models": ",".join(allowed)},
+        )
 
 
 class ModelService:
@@ -26,25 +37,38 @@ class ModelService:
         self._kept: OrderedDict[str, tuple[int, WorkspaceModels]] = OrderedDict()
 
     def list(
-        self, workspace_id: str, kind: ModelKind | None = None, *, limit: int | None = None, after: str | None = None
+        self,
+        workspace_id: str,
+        kind: ModelKind | None = None,
+        *,
+        limit: int | None = None,
+        after: str | None = None,
+        allowed: Sequence[str] = (),
     ) -> Sequence[WorkspaceModel]:
         """The workspace's models sorted by id, at most `limit`, from the id that follows `after`.
 
-        Raises NotFound for an unknown workspace, Unavailable while there is no snapshot.
+        allowed: patterns of the only models to list, () for all. Raises NotFound for an unknown workspace, Unavailable
+        while there is no snapshot.
         """
         models = self._of(workspace_id).models
-        return tuple(
-            islice(
-                (m for id, m in models.items() if kind in (None, m.info.kind) and (after is None or id > after)), limit
-            )
+        wanted = (
+            model
+            for id, model in models.items()
+            if kind in (None, model.info.kind)
+            and (after is None or id > after)
+            and (not allowed or permits(allowed, *model.ids()))
         )
+        return tuple(islice(wanted, limit))
 
-    def get(self, workspace_id: str, id: str) -> WorkspaceModel:
+    def get(self, workspace_id: str, id: str, *, allowed: Sequence[str] = ()) -> WorkspaceModel:
         """One model by id, alias or unambiguous bare name.
 
-        Raises UnknownModel (near names in `metadata["candidates"]`), AmbiguousModel, and as `list` does.
+        Raises UnknownModel (near names in `metadata["candidates"]`), AmbiguousModel, PermissionDenied where `allowed`
+        does not have it, and as `list` does.
         """
-        return self._of(workspace_id).get(id)
+        model = self._of(workspace_id).get(id)
+        require_allowed(allowed, *model.ids())
+        return model
 
     def resolve(
         self,

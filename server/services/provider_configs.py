@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import base64
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 
 import msgspec
 
-from server.core.access import Principal
+from server.core.access import Principal, Workspace
+from server.core.audit import AuditEntry, AuditObject, audit_entry
+from server.core.catalog import Catalog
 from server.core.endpoint import EndpointPolicy
 from server.core.errors import Conflict, DragomanError, InvalidRequest, NotFound
 from server.core.ids import ID_ENTROPY_BYTES, sortable_id
+from server.core.model_settings import refuse_delete_in_use
 from server.core.ports import CallTimeouts, ConfigStore, Providers, StatsStore, Vault
 from server.core.provider_config import DEFAULT_PROVIDER, AiType, ConfigStats, ProviderConfig, SecretField
 from server.core.secret import Secret, mask
@@ -76,6 +79,7 @@ class ProviderConfigs:
         targets: Targets,
         providers: Providers,
         endpoints: EndpointPolicy,
+        catalog: Catalog,
         *,
         now: Callable[[], datetime] = utc_now,
         entropy: Callable[[int], bytes] = secrets.token_bytes,
@@ -86,6 +90,7 @@ class ProviderConfigs:
         self._targets = targets
         self._providers = providers
         self._endpoints = endpoints
+        self._catalog = catalog
         self._now = now
         self._entropy = entropy
 
@@ -93,26 +98,25 @@ class ProviderConfigs:
         """Seal and store. Raises InvalidRequest (endpoint, name), AlreadyExists (name), LimitExceeded, Unavailable."""
         now = self._now()
         id = sortable_id("cfg", now, self._entropy(ID_ENTROPY_BYTES))
-        return await self._store.create(
-            ProviderConfig(
-                id=id,
-                org_id=caller.org_id,
-                workspace_id=workspace_id,
-                user_id=caller.user_id,
-                name=_name(draft.name),
-                ai_type=draft.ai_type,
-                provider=_provider(draft.ai_type, draft.provider),
-                endpoint=self._endpoints.check_url(draft.endpoint) if draft.endpoint else None,
-                sealed_key=await self._seal(workspace_id, id, "key", draft.key),
-                sealed_secret=await self._seal(workspace_id, id, "secret", draft.secret),
-                key_mask=_mask(draft.key),
-                secret_mask=_mask(draft.secret),
-                active=True,
-                etag=secrets.token_hex(8),
-                created_at=now,
-                updated_at=now,
-            )
+        config = ProviderConfig(
+            id=id,
+            org_id=caller.org_id,
+            workspace_id=workspace_id,
+            user_id=caller.user_id,
+            name=_name(draft.name),
+            ai_type=draft.ai_type,
+            provider=_provider(draft.ai_type, draft.provider),
+            endpoint=self._endpoints.check_url(draft.endpoint) if draft.endpoint else None,
+            sealed_key=await self._seal(workspace_id, id, "key", draft.key),
+            sealed_secret=await self._seal(workspace_id, id, "secret", draft.secret),
+            key_mask=_mask(draft.key),
+            secret_mask=_mask(draft.secret),
+            active=True,
+            etag=secrets.token_hex(8),
+            created_at=now,
+            updated_at=now,
         )
+        return await self._store.create(config, audit=self._entry(caller, "create", config, _where(config)))
 
     async def get(self, caller: Principal, config_id: str) -> ProviderConfig:
         """One configuration that the caller may see. Raises NotFound, also for one of another workspace."""
@@ -162,12 +166,18 @@ class ProviderConfigs:
             old.sealed_secret,
         ):
             new = msgspec.structs.replace(new, valid=None, validated_at=None, validation_message="")
-        return await self._store.update(new, expected_etag=change.etag or old.etag)
+        facts = {"fields": ", ".join(_changed(old, new)), **_where(new)}
+        audit = self._entry(caller, "update", new, facts)
+        return await self._store.update(new, expected_etag=change.etag or old.etag, audit=audit)
 
     async def delete(self, caller: Principal, config_id: str) -> None:
-        """Remove it with its sealed credential. Raises NotFound, Unavailable."""
-        await self.get(caller, config_id)
-        await self._store.delete(config_id)
+        """Remove it with its sealed credential. Raises NotFound, InUse (see `refuse_delete_in_use`), Unavailable."""
+        config = await self.get(caller, config_id)
+
+        def check(workspace: Workspace, configs: Sequence[ProviderConfig]) -> None:
+            refuse_delete_in_use(workspace, configs, self._catalog, config_id)
+
+        await self._store.delete(config_id, check=check, audit=self._entry(caller, "delete", config))
 
     async def validate(self, caller: Principal, config_id: str) -> Validation:
         """Ask the provider, by its cheapest call, and note the outcome. A refusal is an outcome, not an error."""
@@ -181,7 +191,11 @@ class ProviderConfigs:
             outcome = Validation(True, "AI LLM configuration validated successfully")
         try:
             await self._store.record_validation(
-                config.id, valid=outcome.ok, message=outcome.message, expected_etag=config.etag
+                config.id,
+                valid=outcome.ok,
+                message=outcome.message,
+                expected_etag=config.etag,
+                audit=self._entry(caller, "validate", config, {"valid": "true" if outcome.ok else "false"}),
             )
         except Conflict:
             return Validation(False, "The configuration changed while it was validated; validate it again.")
@@ -193,6 +207,19 @@ class ProviderConfigs:
             workspace_id = (await self.get(caller, config_id)).workspace_id
         return await self._stats.read(workspace_id, config_id)
 
+    def _entry(
+        self, caller: Principal, verb: str, config: ProviderConfig, details: Mapping[str, str] | None = None
+    ) -> AuditEntry:
+        return audit_entry(
+            caller,
+            f"provider_config.{verb}",
+            AuditObject("provider_config", config.id, config.name),
+            workspace_id=config.workspace_id,
+            now=self._now(),
+            entropy=self._entropy(ID_ENTROPY_BYTES),
+            details=details,
+        )
+
     async def _seal(self, workspace_id: str, config_id: str, field: SecretField, value: Secret | None) -> bytes | None:
         if value is None or not value.reveal():
             return None
@@ -203,6 +230,26 @@ class ProviderConfigs:
             return config
         sealed = await self._seal(config.workspace_id, config.id, field, value)
         return msgspec.structs.replace(config, **{f"sealed_{field}": sealed, f"{field}_mask": _mask(value)})
+
+
+def _where(config: ProviderConfig) -> dict[str, str]:
+    """Where the credential goes, for the audit log. An endpoint holds no credential: the policy refuses user info and
+    queries."""
+    facts = {"provider": config.provider}
+    return facts if config.endpoint is None else {**facts, "endpoint": config.endpoint}
+
+
+_LOGGED = ("name", "ai_type", "provider", "endpoint", "active")
+
+
+def _changed(old: ProviderConfig, new: ProviderConfig) -> list[str]:
+    """Names of the fields that an update changes; a credential that is given anew counts, whatever it is."""
+    names = [name for name in _LOGGED if getattr(old, name) != getattr(new, name)]
+    return names + [name for name in ("key", "secret") if _sealed(old, name) != _sealed(new, name)]
+
+
+def _sealed(config: ProviderConfig, field: str) -> bytes | None:
+    return config.sealed_key if field == "key" else config.sealed_secret
 
 
 def _name(name: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
 from datetime import datetime
@@ -9,10 +10,13 @@ from datetime import datetime
 import msgspec
 
 from server.core.secret import Secret
+from server.core.setup import SetupError
 from server.store.cipher import Keyring
 from server.store.db import Database, open_database
 from server.store.repositories.access import SqlAccessStore
+from server.store.repositories.audit import SqlAuditStore
 from server.store.repositories.configs import SqlConfigStore
+from server.store.repositories.key_uses import SqlKeyUseStore
 from server.store.repositories.stats import SqlStatsStore
 from server.store.schema import require_current_schema
 from server.store.snapshot import SnapshotKeeper
@@ -26,6 +30,8 @@ class StoreOptions(msgspec.Struct, frozen=True, kw_only=True):
     url: Secret
     poll_seconds: float = 0.25
     max_configs_per_workspace: int = 1000
+    max_keys_per_workspace: int = 1000
+    max_workspaces_per_organisation: int = 10_000
 
 
 class Store(msgspec.Struct, frozen=True):
@@ -34,6 +40,8 @@ class Store(msgspec.Struct, frozen=True):
     database: Database
     configs: SqlConfigStore
     access: SqlAccessStore
+    key_uses: SqlKeyUseStore
+    audit: SqlAuditStore
     stats: SqlStatsStore
     vault: DatabaseVault
     hasher: PepperedHasher
@@ -56,13 +64,27 @@ async def open_store(
     database = open_database(parse_url(options.url))
     try:
         await require_current_schema(options.url, database)
-        hasher = await open_hasher(database, master, now=clock())
+        try:
+            hasher = await open_hasher(database, master, now=clock())
+        except SetupError:
+            if reread is None:
+                raise
+            # A rotation may have passed between the reading of the keys and of the database.
+            master = await asyncio.to_thread(reread)
+            hasher = await open_hasher(database, master, now=clock())
         vault = DatabaseVault(database, master, clock=clock, reread=reread)
         snapshots = SnapshotKeeper(database, vault, poll_seconds=options.poll_seconds)
         store = Store(
             database=database,
             configs=SqlConfigStore(database, max_per_workspace=options.max_configs_per_workspace, clock=clock),
-            access=SqlAccessStore(database, clock=clock),
+            access=SqlAccessStore(
+                database,
+                clock=clock,
+                max_workspaces=options.max_workspaces_per_organisation,
+                max_keys=options.max_keys_per_workspace,
+            ),
+            key_uses=SqlKeyUseStore(database),
+            audit=SqlAuditStore(database),
             stats=SqlStatsStore(database),
             vault=vault,
             hasher=hasher,

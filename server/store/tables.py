@@ -92,6 +92,9 @@ workspaces = Table(
     Column("default_model", String),
     Column("enabled_models", JSON, nullable=False),
     Column("created_at", UtcDateTime, nullable=False),
+    # Null where they were never set: the rows are older than these columns.
+    Column("disabled_models", JSON(none_as_null=True)),
+    Column("aliases", JSON(none_as_null=True)),
     UniqueConstraint("org_id", "name"),
 )
 
@@ -108,7 +111,40 @@ api_keys = Table(
     Column("created_at", UtcDateTime, nullable=False),
     Column("expires_at", UtcDateTime),
     Column("revoked_at", UtcDateTime),
+    # Null: every model.
+    Column("allowed_models", JSON(none_as_null=True)),
     Index(None, "workspace_id"),
+)
+
+# Beside the keys, not in them: written behind the calls, and no change that the snapshot shows.
+key_uses = Table(
+    "key_uses",
+    metadata,
+    Column("key_id", Id, ForeignKey("api_keys.id", ondelete="CASCADE"), primary_key=True),
+    Column("last_used_at", UtcDateTime, nullable=False),
+)
+
+# Triggers refuse to change or delete a row. No references: entries outlive what they tell of.
+audit_entries = Table(
+    "audit_entries",
+    metadata,
+    Column("id", Id, primary_key=True),
+    Column("at", UtcDateTime, nullable=False),
+    Column("org_id", Id, nullable=False),
+    Column("workspace_id", Id),
+    Column("key_id", Id, nullable=False),
+    Column("role", String, nullable=False),
+    Column("action", String, nullable=False),
+    Column("object_kind", String, nullable=False),
+    Column("object_id", String, nullable=False),
+    Column("object_name", String, nullable=False),
+    Column("address", String, nullable=False),
+    Column("request_id", String, nullable=False),
+    Column("outcome", String, nullable=False),
+    Column("reason", String, nullable=False),
+    Column("details", JSON, nullable=False),
+    Index(None, "org_id", "id"),
+    Index(None, "workspace_id", "id"),
 )
 
 provider_configs = Table(

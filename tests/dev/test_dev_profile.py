@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from server.app import Services, open_services
-from server.core.access import Role
+from server.core.access import Role, operator
+from server.core.model_settings import ModelSettingsChange
 from server.core.secret import Secret
 from server.core.setup import SetupError
 from server.dev.children import Children
@@ -153,7 +154,8 @@ async def test_seeding_follows_a_moved_demo_and_a_new_openai_key(tmp_path: Path,
     async with opened(tmp_path, demo_provider) as services:
         env = await seed(services, tmp_path / "dev.env", Demo("http://127.0.0.1:1/v1", Secret("old")), Secret("sk-old"))
         workspace = services.store.snapshots.current().workspaces[env.workspace]
-        await services.access.set_default_model(workspace, "openai/gpt-4o")
+        change = ModelSettingsChange(default_model="openai/gpt-4o")
+        await services.model_settings.update(operator(workspace.org_id), workspace.id, change)
         await seed(services, tmp_path / "dev.env", demo, Secret("sk-canary-new-openai-key"))
         configs = {config.name: config for config in (await services.configs.list(env.workspace)).configs}
         assert configs["demo"].endpoint == demo_provider.base_url

@@ -14,13 +14,15 @@ import grpc
 import httpx
 
 from dragoman.v1 import (
+    access_service_pb2_grpc,
     llm_service_pb2_grpc,
     model_service_pb2_grpc,
     provider_config_service_pb2_grpc,
     status_service_pb2_grpc,
 )
 from server.app import open_services
-from server.core.access import Role, Workspace
+from server.core.access import Role, Workspace, operator
+from server.core.model_settings import ModelSettingsChange
 from server.core.secret import Secret
 from server.dev.envoy import Address
 from server.services.provider_configs import ConfigDraft
@@ -91,6 +93,7 @@ class Stubs:
     """One stub for each service of the contract."""
 
     def __init__(self, channel: grpc.aio.Channel) -> None:
+        self.access = access_service_pb2_grpc.AccessServiceStub(channel)
         self.llm = llm_service_pb2_grpc.LLMServiceStub(channel)
         self.models = model_service_pb2_grpc.ModelServiceStub(channel)
         self.configs = provider_config_service_pb2_grpc.ProviderConfigServiceStub(channel)
@@ -137,7 +140,8 @@ def running_stack(folder: Path, **settings: str) -> Iterator[Stack]:
             home,
             grpc_port=str(free_port()),
             allowed_endpoints=f"{demo.removeprefix('http://').removesuffix('/v1')},{NOBODY}",
-            **settings,
+            # All tests of a stack share its address, and many of them fail to authenticate on purpose.
+            **({"max_failed_authentications": "0"} | settings),
         )
         config = load_settings({name: value for name, value in environ.items() if name.startswith("DRAGOMAN_")})
         keys = asyncio.run(_furnish(config, demo))
@@ -172,5 +176,6 @@ async def _furnish(settings: Settings, demo: str) -> dict[str, str]:
             if name == "admin":
                 draft = ConfigDraft(name="demo", ai_type="OTHER", endpoint=demo, secret=Secret(PROVIDER_SECRET))
                 await services.configs.create(key.principal(), OWN, draft)
-        await services.access.set_default_model(own, "custom/demo-chat")
+        change = ModelSettingsChange(default_model="custom/demo-chat")
+        await services.model_settings.update(operator("org_1"), own.id, change)
     return keys

@@ -12,6 +12,7 @@ import pytest
 from server.rpc.interceptors import CallInterceptor
 from server.rpc.register import register
 from server.rpc.validation import RequestValidator
+from server.services.limits import CallsInFlight
 from tests.rpc.house import House
 
 
@@ -39,15 +40,24 @@ async def log_lines() -> AsyncIterator[asyncio.Queue[str]]:
 
 
 @pytest.fixture
-async def house() -> AsyncIterator[House]:
+def in_flight() -> CallsInFlight:
+    """No limits; a module that tests them has its own."""
+    return CallsInFlight(0, 0)
+
+
+@pytest.fixture
+async def house(in_flight: CallsInFlight) -> AsyncIterator[House]:
     made = House()
-    server = grpc.aio.server(interceptors=[CallInterceptor(made.access, RequestValidator())])
+    interceptor = CallInterceptor(made.access, RequestValidator(), made.refusals, in_flight=in_flight)
+    server = grpc.aio.server(interceptors=[interceptor])
     await register(
         server,
         gateway=made.gateway,
-        workspaces=made.access,
+        access=made.access,  # type: ignore[arg-type]  # what AccessService needs beyond is tested over the real one
         models=made.models,
         configs=made.configs,
+        model_settings=None,  # type: ignore[arg-type]
+        audit=None,  # type: ignore[arg-type]
         snapshots=made.snapshots,
         lifecycle=made.lifecycle,
         version="1.2.3",

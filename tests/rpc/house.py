@@ -12,6 +12,7 @@ from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
 from server.core.access import Principal, Role
+from server.core.audit import AuditObject
 from server.core.catalog import ModelInfo
 from server.core.errors import NotFound, PermissionDenied, Unauthenticated, UnknownModel
 from server.core.events import BlockDelta, BlockEnd, BlockStart, Completed, Started, StreamEvent, Usage
@@ -42,7 +43,7 @@ class Access:
     def __init__(self) -> None:
         self.error: Exception | None = None
 
-    async def authenticate(self, presented: str) -> Principal:
+    async def authenticate(self, presented: str, address: str = "") -> Principal:
         if self.error is not None:
             raise self.error
         if presented == "org":
@@ -189,11 +190,17 @@ class Models:
     )
 
     def list(
-        self, workspace_id: str, kind: str | None = None, *, limit: int | None = None, after: str | None = None
+        self,
+        workspace_id: str,
+        kind: str | None = None,
+        *,
+        limit: int | None = None,
+        after: str | None = None,
+        allowed: Sequence[str] = (),
     ) -> Sequence[WorkspaceModel]:
         return [model for model in self.models if after is None or model.info.id > after][:limit]
 
-    def get(self, workspace_id: str, id: str) -> WorkspaceModel:
+    def get(self, workspace_id: str, id: str, *, allowed: Sequence[str] = ()) -> WorkspaceModel:
         for model in self.models:
             if model.info.id == id:
                 return model
@@ -216,6 +223,16 @@ class Snapshots:
         return self.current()
 
 
+class Refusals:
+    """Notes what was refused."""
+
+    def __init__(self) -> None:
+        self.noted: list[tuple[Principal, str, AuditObject, dict[str, Any]]] = []
+
+    def note(self, caller: Principal, action: str, subject: AuditObject, **more: Any) -> None:
+        self.noted.append((caller, action, subject, more))
+
+
 class House:
     """The server's parts, for a test to script, and its address."""
 
@@ -225,6 +242,7 @@ class House:
         self.configs = Configs()
         self.models = Models()
         self.snapshots = Snapshots()
+        self.refusals = Refusals()
         self.lifecycle = Lifecycle(SERVICES)
         self.address = ""
         self.stop: Callable[[], Awaitable[None]]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from google.protobuf import descriptor_pb2
@@ -10,6 +11,8 @@ from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
 
 from server.core.access import Role
+from server.core.audit import ObjectKind
+from server.rpc.audit import ACTIONS
 from server.rpc.register import SERVICES
 from server.rpc.rules import RULES
 
@@ -63,3 +66,10 @@ def test_only_probes_and_the_contract_itself_are_public(method: str) -> None:
 @pytest.mark.parametrize("verb", ["Create", "Update", "Delete", "Validate"])
 def test_whoever_changes_configurations_is_an_admin(verb: str) -> None:
     assert RULES[f"/dragoman.v1.ProviderConfigService/{verb}ProviderConfig"] is Role.ADMIN
+
+
+@pytest.mark.parametrize("method", sorted(method for method, rule in RULES.items() if rule != "public"))
+def test_every_method_that_needs_a_key_has_a_name_in_the_audit_log(method: str) -> None:
+    object_kind, _, verb = ACTIONS[method].partition(".")
+    assert object_kind in get_args(ObjectKind)
+    assert (verb in ("read", "call")) or RULES[method] in (Role.ADMIN, Role.ORG_ADMIN)

@@ -71,6 +71,7 @@ async def test_reflection_lists_every_service_and_describes_the_contract(channel
     stub: Any = reflection_pb2_grpc.ServerReflectionStub(channel)  # type: ignore[arg-type]  # typed for sync ones alone
     listed, described = [answer async for answer in stub.ServerReflectionInfo(iter(requests))]
     assert {service.name for service in listed.list_services_response.service} == {
+        "dragoman.v1.AccessService",
         "dragoman.v1.LLMService",
         "dragoman.v1.ModelService",
         "dragoman.v1.ProviderConfigService",

@@ -9,9 +9,10 @@ from datetime import UTC, datetime
 import msgspec
 
 from server.core.access import Workspace
+from server.core.audit import AuditEntry
 from server.core.errors import AlreadyExists, Conflict, DragomanError, NotFound
 from server.core.events import StreamEvent, Usage
-from server.core.ports import CallTimeouts, ChatProvider, ListedModel, ProviderCall, ProviderTarget
+from server.core.ports import CallTimeouts, ChatProvider, DeleteCheck, ListedModel, ProviderCall, ProviderTarget
 from server.core.provider_config import ConfigStats, ProviderConfig, SecretField
 from server.core.secret import Secret
 from server.core.snapshot import Snapshot
@@ -119,14 +120,17 @@ class Ledger:
 
 
 class MemoryConfigs:
-    """Configurations in a dict, by the rules of the port."""
+    """Configurations in a dict, by the rules of the port; `audit` has what was logged of them."""
 
-    def __init__(self, *configs: ProviderConfig) -> None:
+    def __init__(self, *configs: ProviderConfig, workspace: Workspace = WORKSPACE) -> None:
         self.rows = {config.id: config for config in configs}
+        self.workspace = workspace
+        self.audit: list[AuditEntry | None] = []
 
-    async def create(self, config: ProviderConfig) -> ProviderConfig:
+    async def create(self, config: ProviderConfig, *, audit: AuditEntry | None = None) -> ProviderConfig:
         self._unique(config)
         self.rows[config.id] = config
+        self.audit.append(audit)
         return config
 
     async def get(self, config_id: str) -> ProviderConfig | None:
@@ -141,7 +145,9 @@ class MemoryConfigs:
         rows = [c for c in rows if (after is None or c.id < after) and (not available_only or (c.active and c.valid))]
         return rows[:limit]
 
-    async def update(self, config: ProviderConfig, *, expected_etag: str) -> ProviderConfig:
+    async def update(
+        self, config: ProviderConfig, *, expected_etag: str, audit: AuditEntry | None = None
+    ) -> ProviderConfig:
         stored = self.rows.get(config.id)
         if stored is None:
             raise NotFound("gone")
@@ -149,15 +155,28 @@ class MemoryConfigs:
             raise Conflict("stale")
         self._unique(config)
         self.rows[config.id] = msgspec.structs.replace(config, etag=stored.etag + "+")
+        self.audit.append(audit)
         return self.rows[config.id]
 
-    async def delete(self, config_id: str) -> None:
+    async def delete(
+        self, config_id: str, *, check: DeleteCheck | None = None, audit: AuditEntry | None = None
+    ) -> None:
+        if check is not None:
+            check(self.workspace, list(self.rows.values()))
         if self.rows.pop(config_id, None) is None:
             raise NotFound("gone")
+        self.audit.append(audit)
 
     async def record_validation(
-        self, config_id: str, *, valid: bool, message: str, expected_etag: str | None = None
+        self,
+        config_id: str,
+        *,
+        valid: bool,
+        message: str,
+        expected_etag: str | None = None,
+        audit: AuditEntry | None = None,
     ) -> None:
+        self.audit.append(audit)
         if expected_etag not in (None, self.rows[config_id].etag):
             return
         self.rows[config_id] = msgspec.structs.replace(

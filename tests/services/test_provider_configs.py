@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 
 from server.core.access import Principal, Role
+from server.core.catalog import Catalog
 from server.core.endpoint import EndpointPolicy
 from server.core.errors import AlreadyExists, Conflict, InvalidRequest, NotFound, ProviderUnauthenticated
-from server.core.provider_config import AiType, ProviderConfig
+from server.core.provider_config import PROVIDERS, AiType, ProviderConfig
 from server.core.secret import Secret
 from server.services.provider_configs import ConfigChange, ConfigDraft, ProviderConfigs
 from server.services.targets import Targets
@@ -31,7 +32,8 @@ def service(*stored: ProviderConfig, provider: ScriptedProvider | None = None) -
     vault, policy = MarkingVault(), EndpointPolicy()
     providers = OneProvider(provider or ScriptedProvider())
     store = MemoryConfigs(*stored)
-    return ProviderConfigs(store, Ledger(), vault, Targets(vault, policy), providers, policy, now=lambda: NOW)
+    catalog = Catalog((), providers=dict.fromkeys(PROVIDERS, ()))
+    return ProviderConfigs(store, Ledger(), vault, Targets(vault, policy), providers, policy, catalog, now=lambda: NOW)
 
 
 async def test_a_created_configuration_holds_its_credential_sealed_for_itself_and_shows_a_mask() -> None:

@@ -43,10 +43,11 @@ async def test_every_own_write_shows_before_it_returns(store: Store) -> None:
     assert current().keys == {key.digest: key}
     revoked = await store.access.revoke_key(key.id)
     assert current().keys == {key.digest: revoked}
-    defaulted = await store.access.set_default_model(workspace.id, "a/b")
+    defaulted = await store.access.change_models(
+        workspace.id, lambda old, _: (msgspec.structs.replace(old, default_model="a/b", aliases={"x": "a/b"}), None)
+    )
     assert current().workspaces == {workspace.id: defaulted}
-    enabled = await store.access.set_enabled_models(workspace.id, ["c/d"])
-    assert current().workspaces == {workspace.id: enabled}
+    assert defaulted.aliases == {"x": "a/b"}
     first = await store.configs.create(a_config(workspace.id))
     second = await store.configs.create(a_config(workspace.id))
     assert current().configs == {workspace.id: (first, second)}

@@ -60,9 +60,9 @@ def provider_config(config: ProviderConfig) -> pb.ProviderConfig:
         secret_mask=config.secret_mask,
         active=config.active,
         etag=config.etag,
-        created_at=_timestamp(config.created_at),
-        updated_at=_timestamp(config.updated_at),
-        validated_at=None if config.validated_at is None else _timestamp(config.validated_at),
+        created_at=timestamp(config.created_at),
+        updated_at=timestamp(config.updated_at),
+        validated_at=None if config.validated_at is None else timestamp(config.validated_at),
         valid=config.valid,
         validation_message=config.validation_message,
     )
@@ -96,6 +96,7 @@ def model(listed: WorkspaceModel) -> model_pb2.Model:
         max_output_tokens=int32(info.output_tokens),
         is_default=listed.is_default,
         provider_configs=listed.configurations,
+        alias_of=listed.alias_of or None,
     )
 
 
@@ -114,7 +115,8 @@ def page_start(token: str) -> str | None:
         raise InvalidRequest.field("page_token", "is not one that this service gave out") from None
 
 
-def _timestamp(time: datetime) -> timestamp_pb2.Timestamp:
-    timestamp = timestamp_pb2.Timestamp()
-    timestamp.FromDatetime(time)
-    return timestamp
+def timestamp(time: datetime) -> timestamp_pb2.Timestamp:
+    """A moment, aware."""
+    made = timestamp_pb2.Timestamp()
+    made.FromDatetime(time)
+    return made

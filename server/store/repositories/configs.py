@@ -11,10 +11,13 @@ from sqlalchemy import delete, func, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from server.core.audit import AuditEntry
 from server.core.errors import AlreadyExists, Conflict, LimitExceeded, NotFound
+from server.core.ports import DeleteCheck
 from server.core.provider_config import ProviderConfig
 from server.store.db import Database
-from server.store.repositories.rows import config_from_row, config_to_row
+from server.store.repositories.audit import append
+from server.store.repositories.rows import config_from_row, config_to_row, workspace_from_row
 from server.store.tables import Part, provider_configs, workspaces
 from server.store.wrapped_keys import keep_data_keys
 
@@ -31,7 +34,7 @@ class SqlConfigStore:
         self._max_per_workspace = max_per_workspace
         self._clock = clock
 
-    async def create(self, config: ProviderConfig) -> ProviderConfig:
+    async def create(self, config: ProviderConfig, *, audit: AuditEntry | None = None) -> ProviderConfig:
         """As the port says; also raises NotFound for an unknown workspace. The etag is a new one."""
         config = msgspec.structs.replace(config, etag=_new_etag())
         async with self._database.write() as transaction:
@@ -41,6 +44,7 @@ class SqlConfigStore:
             if (await transaction.connection.execute(insert)).rowcount == 0:
                 raise _taken(config.name)
             await _keep_keys(transaction.connection, config.workspace_id, config)
+            await append(transaction, audit)
             transaction.changes(Part.CONFIGS)
         return config
 
@@ -63,7 +67,9 @@ class SqlConfigStore:
         async with self._database.read() as connection:
             return [config_from_row(row) for row in (await connection.execute(statement)).mappings()]
 
-    async def update(self, config: ProviderConfig, *, expected_etag: str) -> ProviderConfig:
+    async def update(
+        self, config: ProviderConfig, *, expected_etag: str, audit: AuditEntry | None = None
+    ) -> ProviderConfig:
         """As the port says. Id, organisation, workspace and time of creation never change.
 
         An update records no validation: with `valid` None it clears the last one (the credential changed), otherwise
@@ -88,18 +94,43 @@ class SqlConfigStore:
             if row is None:
                 raise await _missed(transaction.connection, config.id)
             await _keep_keys(transaction.connection, row["workspace_id"], config)
+            await append(transaction, audit)
             transaction.changes(Part.CONFIGS)
         return config_from_row(row)
 
-    async def delete(self, config_id: str) -> None:
+    async def delete(
+        self, config_id: str, *, check: DeleteCheck | None = None, audit: AuditEntry | None = None
+    ) -> None:
+        """As the port says. The workspace's row is locked before `check` looks, as it is while its model settings
+        change or another configuration is deleted."""
         async with self._database.write() as transaction:
+            if check is not None:
+                await self._check_delete(transaction.connection, config_id, check)
             statement = delete(provider_configs).where(_columns.id == config_id)
             if (await transaction.connection.execute(statement)).rowcount == 0:
                 raise _no_config()
+            await append(transaction, audit)
             transaction.changes(Part.CONFIGS)
 
+    @staticmethod
+    async def _check_delete(connection: AsyncConnection, config_id: str, check: DeleteCheck) -> None:
+        owner = select(_columns.workspace_id).where(_columns.id == config_id).scalar_subquery()
+        lock = select(workspaces).where(workspaces.c.id == owner).with_for_update(key_share=True)
+        row = (await connection.execute(lock)).mappings().one_or_none()
+        if row is None:
+            raise _no_config()
+        statement = select(provider_configs).where(_columns.workspace_id == row["id"]).order_by(_columns.id)
+        configs = (await connection.execute(statement)).mappings()
+        check(workspace_from_row(row), [config_from_row(config) for config in configs])
+
     async def record_validation(
-        self, config_id: str, *, valid: bool, message: str, expected_etag: str | None = None
+        self,
+        config_id: str,
+        *,
+        valid: bool,
+        message: str,
+        expected_etag: str | None = None,
+        audit: AuditEntry | None = None,
     ) -> None:
         statement = update(provider_configs).where(_columns.id == config_id)
         if expected_etag is not None:
@@ -108,6 +139,7 @@ class SqlConfigStore:
         async with self._database.write() as transaction:
             if (await transaction.connection.execute(statement)).rowcount == 0:
                 raise await _missed(transaction.connection, config_id)
+            await append(transaction, audit)
             transaction.changes(Part.CONFIGS)
 
     async def _require_room(self, connection: AsyncConnection, workspace_id: str) -> None:

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17\x64ragoman/v1/model.proto\x12\x0b\x64ragoman.v1\"\xeb\x01\n\x05Model\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x10\n\x08provider\x18\x03 \x01(\t\x12\x0c\n\x04kind\x18\x04 \x01(\t\x12\x14\n\x0c\x63\x61pabilities\x18\x05 \x03(\t\x12\x1b\n\x0e\x63ontext_tokens\x18\x06 \x01(\x05H\x00\x88\x01\x01\x12\x1e\n\x11max_output_tokens\x18\x07 \x01(\x05H\x01\x88\x01\x01\x12\x12\n\nis_default\x18\x08 \x01(\x08\x12\x18\n\x10provider_configs\x18\t \x03(\tB\x11\n\x0f_context_tokensB\x14\n\x12_max_output_tokensB+\n\x0f\x64\x65v.dragoman.v1P\x01Z\x16\x64ragoman/v1;dragomanv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17\x64ragoman/v1/model.proto\x12\x0b\x64ragoman.v1\"\x8f\x02\n\x05Model\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x10\n\x08provider\x18\x03 \x01(\t\x12\x0c\n\x04kind\x18\x04 \x01(\t\x12\x14\n\x0c\x63\x61pabilities\x18\x05 \x03(\t\x12\x1b\n\x0e\x63ontext_tokens\x18\x06 \x01(\x05H\x00\x88\x01\x01\x12\x1e\n\x11max_output_tokens\x18\x07 \x01(\x05H\x01\x88\x01\x01\x12\x12\n\nis_default\x18\x08 \x01(\x08\x12\x18\n\x10provider_configs\x18\t \x03(\t\x12\x15\n\x08\x61lias_of\x18\n \x01(\tH\x02\x88\x01\x01\x42\x11\n\x0f_context_tokensB\x14\n\x12_max_output_tokensB\x0b\n\t_alias_ofB+\n\x0f\x64\x65v.dragoman.v1P\x01Z\x16\x64ragoman/v1;dragomanv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,5 +33,5 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\017dev.dragoman.v1P\001Z\026dragoman/v1;dragomanv1'
   _globals['_MODEL']._serialized_start=41
-  _globals['_MODEL']._serialized_end=276
+  _globals['_MODEL']._serialized_end=312
 # @@protoc_insertion_point(module_scope)

@@ -33,6 +33,7 @@ class Model(_message.Message):
     MAX_OUTPUT_TOKENS_FIELD_NUMBER: _builtins.int
     IS_DEFAULT_FIELD_NUMBER: _builtins.int
     PROVIDER_CONFIGS_FIELD_NUMBER: _builtins.int
+    ALIAS_OF_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """The id to call it by: `provider/model`, e.g. `openai/gpt-4o-mini`. The model part may hold further slashes."""
     name: _builtins.str
@@ -47,6 +48,8 @@ class Model(_message.Message):
     """Most tokens of an answer; absent where unpublished."""
     is_default: _builtins.bool
     """Whether calls that name no model go to it."""
+    alias_of: _builtins.str
+    """For an alias: the id of the model that it stands for, whose facts these are. Absent for a model itself."""
     @_builtins.property
     def capabilities(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """What it can do: streaming, tools, vision, documents, audio_input, json_object, json_schema, reasoning, web_search,
@@ -69,15 +72,20 @@ class Model(_message.Message):
         max_output_tokens: _builtins.int | None = ...,
         is_default: _builtins.bool = ...,
         provider_configs: _abc.Iterable[_builtins.str] | None = ...,
+        alias_of: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_context_tokens", b"_context_tokens", "_max_output_tokens", b"_max_output_tokens", "context_tokens", b"context_tokens", "max_output_tokens", b"max_output_tokens"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_alias_of", b"_alias_of", "_context_tokens", b"_context_tokens", "_max_output_tokens", b"_max_output_tokens", "alias_of", b"alias_of", "context_tokens", b"context_tokens", "max_output_tokens", b"max_output_tokens"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_context_tokens", b"_context_tokens", "_max_output_tokens", b"_max_output_tokens", "capabilities", b"capabilities", "context_tokens", b"context_tokens", "id", b"id", "is_default", b"is_default", "kind", b"kind", "max_output_tokens", b"max_output_tokens", "name", b"name", "provider", b"provider", "provider_configs", b"provider_configs"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_alias_of", b"_alias_of", "_context_tokens", b"_context_tokens", "_max_output_tokens", b"_max_output_tokens", "alias_of", b"alias_of", "capabilities", b"capabilities", "context_tokens", b"context_tokens", "id", b"id", "is_default", b"is_default", "kind", b"kind", "max_output_tokens", b"max_output_tokens", "name", b"name", "provider", b"provider", "provider_configs", b"provider_configs"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__alias_of: _TypeAlias = _typing.Literal["alias_of"]  # noqa: Y015
+    _WhichOneofArgType__alias_of: _TypeAlias = _typing.Literal["_alias_of", b"_alias_of"]  # noqa: Y015
     _WhichOneofReturnType__context_tokens: _TypeAlias = _typing.Literal["context_tokens"]  # noqa: Y015
     _WhichOneofArgType__context_tokens: _TypeAlias = _typing.Literal["_context_tokens", b"_context_tokens"]  # noqa: Y015
     _WhichOneofReturnType__max_output_tokens: _TypeAlias = _typing.Literal["max_output_tokens"]  # noqa: Y015
     _WhichOneofArgType__max_output_tokens: _TypeAlias = _typing.Literal["_max_output_tokens", b"_max_output_tokens"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__alias_of) -> _WhichOneofReturnType__alias_of | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__context_tokens) -> _WhichOneofReturnType__context_tokens | None: ...
     @_typing.overload
