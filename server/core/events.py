@@ -50,7 +50,8 @@ class Started(msgspec.Struct, frozen=True, gc=False):
     """The provider accepted the request. model: as it names the model that serves. id: of the response, at the
     provider.
 
-    warnings: what of the request was changed on the way to it.
+    warnings: what of the request was changed on the way to it. wire: name of the protocol that it speaks (`openai_chat`,
+    `anthropic_messages`, ...), "" for one that no caller speaks.
     """
 
     provider: str
@@ -58,6 +59,7 @@ class Started(msgspec.Struct, frozen=True, gc=False):
     id: str = ""
     request_id: str = ""
     warnings: tuple[Warning, ...] = ()
+    wire: str = ""
 
 
 class BlockStart(msgspec.Struct, frozen=True, gc=False):

@@ -6,11 +6,15 @@ tool arguments) are JSON text. `None` means "not given" everywhere: an adapter s
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal
 
 import msgspec
 
 Role = Literal["system", "user", "assistant", "tool"]
+
+NATIVE = "*"
+"""`Opaque.provider` of data that came in a wire's own form; see there."""
 
 
 class CacheControl(msgspec.Struct, frozen=True):
@@ -24,7 +28,8 @@ class Opaque(msgspec.Struct, frozen=True):
     """What only its provider can read: a signature, encrypted reasoning, the raw item of a server tool.
 
     data goes back unchanged to the same provider (slug) and model, and to nobody else. Its bytes mean something to that
-    provider's adapter alone.
+    provider's adapter alone. provider NATIVE: a caller brought it in the form of the wire that `model` names, and it
+    goes to whoever speaks that wire.
     """
 
     provider: str
@@ -206,6 +211,18 @@ class Thinking(msgspec.Struct, frozen=True):
     include: bool | None = None
 
 
+class Passthrough(msgspec.Struct, frozen=True):
+    """What a caller's body of a known wire holds beyond what a request can say.
+
+    wire: the wire's name (`openai_chat`, `anthropic_messages`, ...). members: by place in that wire's body (`""` for the
+    top, `messages[0].content[1]`), JSON text of an object with the members found there. An adapter of the same wire puts
+    them back in their place; for any other they are left out with a warning.
+    """
+
+    wire: str
+    members: Mapping[str, str]
+
+
 class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
     """One call of a chat model.
 
@@ -213,7 +230,8 @@ class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
     provider or to one configuration by its name. system: text that stands before the conversation. provider_options:
     JSON text of an object that is merged into the provider's body last. defaults: fields (proto names) that hold the
     gateway's default and not the caller's word; an adapter leaves one out, without a warning, where the model does not
-    take it, and lowers one to the model's limit. Deadlines and credentials travel beside it, in `ports.ProviderCall`.
+    take it, and lowers one to the model's limit. passthrough: see there. Deadlines and credentials travel beside it, in
+    `ports.ProviderCall`.
     """
 
     messages: tuple[Message, ...]
@@ -241,3 +259,4 @@ class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
     thinking: Thinking | None = None
     provider_options: str = ""
     defaults: frozenset[str] = frozenset()
+    passthrough: Passthrough | None = None

@@ -113,7 +113,7 @@ class ChatResponse(msgspec.Struct, frozen=True, kw_only=True):
     """A whole answer: what the events of a completed stream add up to.
 
     text and reasoning: all visible blocks joined with no separator. message: the same answer as a turn of a history,
-    parts in order with their opaque data, ready to be sent back.
+    parts in order with their opaque data, ready to be sent back. wire: as in Started.
     """
 
     provider: str
@@ -130,6 +130,7 @@ class ChatResponse(msgspec.Struct, frozen=True, kw_only=True):
     warnings: tuple[Warning, ...] = ()
     provider_metadata: str = ""
     refusal: str = ""
+    wire: str = ""
 
 
 class Folder:
@@ -185,6 +186,7 @@ class Folder:
             warnings=started.warnings + end.warnings,
             provider_metadata=end.provider_metadata,
             refusal=end.refusal,
+            wire=started.wire,
         )
 
 

@@ -14,6 +14,7 @@ from server.core.ports import CallTimeouts, ListedModel, ProviderCall, ProviderT
 from server.providers.errors import request_id, scrub
 from server.providers.http import HttpResponse, Transport
 from server.providers.parsing import merge_deltas
+from server.providers.passthrough import foreign_members
 from server.providers.wire import Exchange, StreamParser, Wire
 
 WHOLE_ANSWER_PATIENCE: Final = 5.0
@@ -53,7 +54,8 @@ class HttpChatProvider:
                 call_id = request_id(response.headers)
                 if not _ok(response.status):
                     raise await self._refusal(call.target, response)
-                exchange = Exchange(call, response.status, response.headers, built.warnings)
+                warnings = built.warnings + foreign_members(call.request, self._wire.dialect)
+                exchange = Exchange(call, response.status, response.headers, warnings, self._wire.dialect)
                 if not call.stream:
                     yield _scrubbed(self._wire.parse_response(exchange, await response.read(MAX_BODY_BYTES)), exchange)
                     return

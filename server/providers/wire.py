@@ -21,13 +21,13 @@ import time
 import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import msgspec
 
 from server.core.errors import ProviderError
 from server.core.events import Started, StreamEvent, Warning
-from server.core.messages import Opaque
+from server.core.messages import NATIVE, Opaque
 from server.core.ports import ListedModel, ProviderCall, ProviderTarget
 from server.providers.errors import rate_limit, request_id
 from server.providers.http import HttpRequest
@@ -52,12 +52,14 @@ class BuiltRequest(msgspec.Struct, frozen=True):
 
 
 class Exchange(msgspec.Struct, frozen=True):
-    """One call and the head of its response. headers: lower-case names. warnings: of the request that was built."""
+    """One call and the head of its response. headers: lower-case names. warnings: of the request that was built. wire:
+    `Wire.dialect`."""
 
     call: ProviderCall
     status: int
     headers: Mapping[str, str]
     warnings: tuple[Warning, ...] = ()
+    wire: str = ""
 
     def started(self, *, id: str | None, model: str | None) -> Started:
         """The Started event: the model that the provider names, else the one that was asked for."""
@@ -67,6 +69,7 @@ class Exchange(msgspec.Struct, frozen=True):
             id=id or "",
             request_id=request_id(self.headers),
             warnings=self.warnings,
+            wire=self.wire,
         )
 
     def opaque(self, data: bytes) -> Opaque:
@@ -81,8 +84,11 @@ class Exchange(msgspec.Struct, frozen=True):
         return msgspec.json.encode(found).decode() if found else ""
 
 
-def own_data(opaque: Opaque | None, call: ProviderCall) -> bytes | None:
-    """What `Exchange.opaque` kept, if it belongs to this call's provider and model; else None."""
+def own_data(opaque: Opaque | None, call: ProviderCall, wire: str = "") -> bytes | None:
+    """What `Exchange.opaque` kept, if it belongs to this call's provider and model, or what a caller brought in the form
+    of this `wire` (`Wire.dialect`); else None."""
+    if opaque is not None and opaque.provider == NATIVE:
+        return opaque.data if wire and opaque.model == wire else None
     if opaque is None or (opaque.provider, opaque.model) != (call.target.provider, call.model):
         return None
     return opaque.data
@@ -118,6 +124,10 @@ class Wire(ABC):
 
     clock: for signatures and for retry hints given as a date. new_id: for tool calls without an id.
     """
+
+    dialect: ClassVar[str] = ""
+    """Name of the protocol where callers may speak it too (`openai_chat`, ...): between such, what the neutral request
+    has no place for still passes."""
 
     def __init__(self, *, clock: Clock = time.time, new_id: IdSource = random_call_id) -> None:
         self._clock = clock

@@ -34,6 +34,9 @@ from server.providers.params import JsonObject
 from server.providers.parsing import try_decode
 from server.providers.wire import own_data
 
+DIALECT: Final = "openai_chat"
+"""This wire's name among those that callers may speak too (`Wire.dialect`)."""
+
 _AUDIO_FORMATS: Final = {"wav": "wav", "x-wav": "wav", "wave": "wav", "vnd.wave": "wav", "mpeg": "mp3", "mp3": "mp3"}
 
 _DETAILS: Final = msgspec.json.Decoder(list[dict[str, Any]])
@@ -238,7 +241,7 @@ class History:
         """Opaque data goes back to the provider and model that it is from, and to nobody else."""
         if opaque is None:
             return None
-        data = own_data(opaque, self._call)
+        data = own_data(opaque, self._call, DIALECT)
         if data is not None:
             return data
         self._warn("opaque", "data that only another provider or model can read was left out of the history")

@@ -10,10 +10,11 @@ from server.core.errors import UnsupportedParameter
 from server.core.events import Warning
 from server.core.messages import ChatRequest, HostedTool, Tool, ToolChoice
 from server.core.ports import ProviderCall
-from server.providers.openai_chat.history import History, cache_control
+from server.providers.openai_chat.history import DIALECT, History, cache_control
 from server.providers.openai_chat.presets import Preset
 from server.providers.openai_chat.quirks import ThinkingCall
 from server.providers.params import JsonObject, applicable, approximated, merge_options, raw_object, stripped
+from server.providers.passthrough import put_back
 
 NO_PARAMETERS: Final = msgspec.Raw(b'{"type":"object","properties":{}}')
 """The schema of a tool without arguments: some servers insist on one."""
@@ -56,6 +57,7 @@ def build_body(call: ProviderCall, preset: Preset) -> tuple[JsonObject, tuple[Wa
         body["stream"] = True
         if preset.stream_usage:
             body["stream_options"] = {"include_usage": True}
+    warnings.extend(put_back(body, request, DIALECT))
     merge_options(body, request.provider_options, RESERVED)
     return body, (*warnings, *history.warnings)
 

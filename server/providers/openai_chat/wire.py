@@ -23,6 +23,7 @@ from server.providers.http import HttpRequest
 from server.providers.openai_chat.answer import Answer
 from server.providers.openai_chat.chunks import CHUNK
 from server.providers.openai_chat.errors import read_error
+from server.providers.openai_chat.history import DIALECT
 from server.providers.openai_chat.presets import Preset, preset_for
 from server.providers.openai_chat.request import build_body
 from server.providers.parsing import FramedParser, decode, tokens
@@ -43,6 +44,8 @@ DONE: Final = b"[DONE]"
 
 class OpenAIChatWire(Wire):
     """preset: the row of the slug that this instance serves; `custom` finds the row of its endpoint's host."""
+
+    dialect = DIALECT
 
     def __init__(self, preset: Preset, *, clock: Clock = time.time, new_id: IdSource = random_call_id) -> None:
         super().__init__(clock=clock, new_id=new_id)

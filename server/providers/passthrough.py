@@ -1,0 +1,69 @@
+"""What a caller's body of the same wire held beyond the neutral request, put back in its place (`core.Passthrough`)."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Final
+
+import msgspec
+
+from server.core.events import Warning
+from server.core.messages import ChatRequest
+from server.providers.params import JsonObject, stripped
+
+_STEP: Final = re.compile(r"([^.\[\]]+)|\[(\d+)\]")
+_SHOWN: Final = 8
+"""Most members that a warning names."""
+
+
+def foreign_members(request: ChatRequest, wire: str) -> tuple[Warning, ...]:
+    """The warning about members that this wire has no place for, as they are another's; nothing for its own."""
+    kept = request.passthrough
+    if kept is None or (wire and kept.wire == wire):
+        return ()
+    names = [
+        f"{place}.{name}" if place else name
+        for place, members in kept.members.items()
+        for name in msgspec.json.decode(members)
+    ]
+    return tuple(stripped(name, "the provider's API has no place for it") for name in names[:_SHOWN]) + (
+        (stripped("further members", f"{len(names) - _SHOWN} more have no place there"),) if len(names) > _SHOWN else ()
+    )
+
+
+def put_back(body: JsonObject, request: ChatRequest, wire: str) -> list[Warning]:
+    """Merge the members of a caller's body of this wire into the finished one, in place; what the body says already
+    stays. Returns a warning for each place that it does not have."""
+    kept = request.passthrough
+    if kept is None or kept.wire != wire:
+        return []
+    warnings = []
+    for place, text in kept.members.items():
+        members: dict[str, Any] = msgspec.json.decode(text)
+        target = _find(body, place)
+        if target is None:
+            warnings += [stripped(f"{place}.{name}", "its place is not in the provider's request") for name in members]
+            continue
+        for name, value in members.items():
+            target.setdefault(name, value)
+    return warnings
+
+
+def _find(body: JsonObject, place: str) -> JsonObject | None:
+    """The object at a place; a text that was shortened to a string becomes a part again."""
+    node: Any = body
+    for match in _STEP.finditer(place):
+        name, index = match[1], match[2]
+        if name is not None:
+            if not isinstance(node, dict) or name not in node:
+                return None
+            if name == "content" and isinstance(node[name], str) and match.end() < len(place):
+                node[name] = [{"type": "text", "text": node[name]}]
+            if isinstance(node[name], msgspec.Raw):
+                node[name] = msgspec.json.decode(node[name])
+            node = node[name]
+        elif not isinstance(node, list) or int(index) >= len(node):
+            return None
+        else:
+            node = node[int(index)]
+    return node if isinstance(node, dict) else None
