@@ -123,7 +123,8 @@ async def rotate_data_key(
     """A new data key for a workspace; its credentials are sealed anew, and the old key goes when nothing names it.
 
     A rotation that an earlier run left unfinished is finished instead. What is created and updated meanwhile is not
-    lost and not refused. Raises InternalError where the workspace's keys do not unwrap, NotFound, Unavailable.
+    lost and not refused. Raises SetupError for a master key that is missing, InternalError where
+    the workspace's keys do not unwrap, NotFound, Unavailable.
     """
     resumed = await _begin(database, master, workspace_id, now=now)
     if resumed is None:
@@ -165,10 +166,7 @@ async def _begin(database: Database, master: Keyring, workspace_id: str, *, now:
         try:
             await insert_data_key(database, transaction.connection, master, workspace_id, now=now)
         except UnknownKey as exc:
-            raise SetupError(
-                f"This database seals with the master key {exc.key_id}, which is not among those given.",
-                mend="Give it, or finish the rotation of the master key first.",
-            ) from None
+            raise _missing_master(exc) from None
         transaction.changes(Part.CONFIGS)
     return False
 
@@ -177,6 +175,8 @@ async def _data_keys(database: Database, master: Keyring, workspace_id: str) -> 
     rows = await _rows(database, _of(workspace_id))
     try:
         keys = [(row.retired, unwrap(master, row)) for row in rows]
+    except UnknownKey as exc:
+        raise _missing_master(exc) from None
     except CipherError as exc:
         raise InternalError("A data key of the workspace cannot be unwrapped.") from exc
     active = next((key for retired, key in keys if not retired), None)
@@ -250,6 +250,13 @@ async def _remove_unused(database: Database, workspace_id: str) -> tuple[list[st
         if gone:
             await transaction.connection.execute(delete(wrapped_keys).where(wrapped_keys.c.id.in_(gone)))
     return gone, sorted(retired & used)
+
+
+def _missing_master(exc: UnknownKey) -> SetupError:
+    return SetupError(
+        f"This database needs the master key {exc.key_id}, which is not among those given.",
+        mend="Give it too. During a rotation of the master key: run this again when that is done.",
+    )
 
 
 def _opens_by(sealed: bytes) -> str:

@@ -27,6 +27,8 @@ _log = logging.getLogger("dragoman.store")
 _RETRY_SECONDS = 5.0
 """How soon the master keys are read again while one is missing."""
 
+_READS_IN_A_ROW = 3
+
 _PATIENCE_SECONDS = 1.0
 """How long a snapshot waits for master keys to be read, so that it does not show credentials before their key."""
 
@@ -123,20 +125,29 @@ class DatabaseVault:
             self._again = task.get_loop().call_later(_RETRY_SECONDS, self._start_rereading)
 
     async def _read_master(self) -> None:
+        """Once more where that brought other keys: what the database names may be newer than what was just read."""
+        changed = True
+        for _ in range(_READS_IN_A_ROW):
+            before = self._master.ids()
+            self._master = await self._newly_read()
+            changed = self._master.ids() != before
+            if changed:
+                _log.info("the master keys were read again: %s", ", ".join(sorted(self._master.ids())))
+            with contextlib.suppress(DragomanError):
+                async with self._database.read() as connection:
+                    rows = await load_data_keys(connection)
+                self._missing &= {row.id for row in rows}
+                self._unwrap(rows, final=not changed)
+            if not (self._missing and changed):
+                return
+
+    async def _newly_read(self) -> Keyring:
         assert self._reread is not None  # noqa: S101 - no task is started without it
         try:
-            ring = await asyncio.to_thread(self._reread)
+            return await asyncio.to_thread(self._reread)
         except SetupError as exc:
             _log.error("the master keys cannot be read again, so the ones from before stay: %s", exc)
-            ring = self._master
-        if ring.ids() != self._master.ids():
-            _log.info("the master keys were read again: %s", ", ".join(sorted(ring.ids())))
-        self._master = ring
-        with contextlib.suppress(DragomanError):
-            async with self._database.read() as connection:
-                rows = await load_data_keys(connection)
-            self._missing &= {row.id for row in rows}
-            self._unwrap(rows, final=True)
+            return self._master
 
     def _unwrap(self, rows: Sequence[WrappedKey], *, final: bool) -> None:
         """final: whether a master key that is missing now is worth a line in the log."""
