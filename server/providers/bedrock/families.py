@@ -53,7 +53,7 @@ FAMILIES: Final[Mapping[str, Family]] = MappingProxyType(
             Family(name="openai", thinking="effort"),
             Family(name="moonshot", thinking="effort"),
             Family(name="moonshotai", thinking="effort"),
-            # Its models refuse thoughts in a history (as strands-agents' Bedrock model leaves them out).
+            # R1 refuses thoughts in a history (strands-agents/harness-sdk#651).
             Family(name="deepseek", thinking="effort", sends_thoughts_back=False),
         )
     }

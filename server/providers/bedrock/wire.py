@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 import msgspec
 
-from server.core.errors import ProviderError
+from server.core.errors import ProviderError, ProviderPermissionDenied
 from server.core.events import StreamEvent
 from server.core.ports import ListedModel, ProviderCall, ProviderTarget
 from server.providers.bedrock.endpoint import place
@@ -29,6 +29,11 @@ FOUNDATION_MODELS: Final = "/foundation-models?byInferenceType=ON_DEMAND&byOutpu
 
 PROFILES: Final = "/inference-profiles?maxResults=1000"
 """The others, which are called by a profile's id, and the account's own profiles."""
+
+MAY_NOT_LIST: Final = (
+    "The credential is genuine. Allow it bedrock:ListFoundationModels, which validation asks for; calls need"
+    " bedrock:InvokeModel and bedrock:InvokeModelWithResponseStream alone."
+)
 
 _FIRST_PROFILES: Final = "profiles"
 _NEXT_PROFILES: Final = "profiles:"
@@ -77,6 +82,15 @@ class ConverseWire(Wire):
         following = f"{_NEXT_PROFILES}{found.next_token}" if found.next_token else None
         # A page that points at itself would never end.
         return ModelPage(tuple(models), following if following != page else None)
+
+    def map_validation_error(
+        self, target: ProviderTarget, status: int, headers: Mapping[str, str], body: bytes
+    ) -> ProviderError:
+        """A credential that may not list models was accepted all the same, which AWS says by refusing it."""
+        error = self.map_error(target, status, headers, body)
+        if isinstance(error, ProviderPermissionDenied):
+            error.message = f"{error.message} {MAY_NOT_LIST}"
+        return error
 
     def _authorized(self, request: HttpRequest, target: ProviderTarget, region: str, accept: str) -> HttpRequest:
         """With the credential. accept is left out of the signature: proxies change it."""

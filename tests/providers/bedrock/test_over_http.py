@@ -169,14 +169,15 @@ async def test_models_come_from_two_lists(registry: ProviderRegistry, scripted_p
 async def test_a_key_that_is_bad_and_one_that_may_not_list(
     registry: ProviderRegistry, scripted_provider: ScriptedProvider
 ) -> None:
-    """Both are 403; the type tells them apart."""
+    """Both are 403; the type tells them apart, and the second is told what to allow."""
     for type in ("UnrecognizedClientException", "AccessDeniedException"):
         scripted_provider.reply(Reply([b'{"message":"no"}'], 403, {"x-amzn-errortype": type}))
     provider, to = registry.get("bedrock"), target(endpoint=scripted_provider.origin)
     with pytest.raises(ProviderUnauthenticated):
         await provider.validate(to, CallTimeouts())
-    with pytest.raises(ProviderPermissionDenied):
+    with pytest.raises(ProviderPermissionDenied) as caught:
         await provider.validate(to, CallTimeouts())
+    assert "bedrock:ListFoundationModels" in caught.value.message
 
 
 def test_botocore_comes_with_the_adapter_and_its_client_never() -> None:
