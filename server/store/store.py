@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
 from datetime import datetime
@@ -11,7 +10,6 @@ from datetime import datetime
 import msgspec
 
 from server.core.secret import Secret
-from server.core.setup import SetupError
 from server.core.setup import SetupError
 from server.store.cipher import Keyring
 from server.store.db import Database, open_database
@@ -67,20 +65,6 @@ async def open_store(
     try:
         await require_current_schema(options.url, database)
         try:
-            try:
-            hasher = await open_hasher(database, master, now=clock())
-        except SetupError:
-            if reread is None:
-                raise
-            # A rotation may have passed between the reading of the keys and of the database.
-            master = await asyncio.to_thread(reread)
-            hasher = await open_hasher(database, master, now=clock())
-        except SetupError:
-            if reread is None:
-                raise
-            # A rotation may have passed between the reading of the keys and of the database.
-            master = await asyncio.to_thread(reread)
-            try:
             hasher = await open_hasher(database, master, now=clock())
         except SetupError:
             if reread is None:
