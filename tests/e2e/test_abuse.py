@@ -1,0 +1,91 @@
+"""Limits against abuse, through Envoy and by gRPC: failed authentications of an address, calls in flight of a key."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+
+import grpc
+import httpx
+import pytest
+
+from dragoman.v1 import chat_pb2 as pb
+from dragoman.v1 import model_service_pb2
+from server.core.caller_key import KEY_ENTROPY_BYTES, caller_key
+from tests.e2e.errors import detail, error_of
+from tests.e2e.stack import Stack, running_stack
+
+pytestmark = pytest.mark.e2e
+
+MOST_FAILURES, PER_KEY = 3, 2
+WRONG = caller_key(b"w" * KEY_ENTROPY_BYTES).reveal()
+LIST = "/api/v1/ai/models"
+
+
+@pytest.fixture(scope="module")
+def strict(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """A gateway with low limits."""
+    with running_stack(
+        tmp_path_factory.mktemp("strict"),
+        max_failed_authentications=str(MOST_FAILURES),
+        failed_authentications_seconds="3600",
+        max_calls_in_flight_per_key=str(PER_KEY),
+    ) as it:
+        yield it
+
+
+def test_an_address_that_guesses_keys_has_to_wait_while_valid_keys_pass_from_it(strict: Stack) -> None:
+    """Whatever the caller writes into headers that speak of addresses: only the proxy is believed."""
+    with strict.rest(None) as client:
+
+        def guess(number: int) -> httpx.Response:
+            lies = {
+                "x-forwarded-for": f"198.51.100.{number}",
+                "x-envoy-external-address": f"198.51.100.{number}",
+                "x-dragoman-transport": "rest",
+            }
+            return client.get(LIST, headers={"x-api-key": WRONG, **lies})
+
+        responses = [guess(number) for number in range(MOST_FAILURES + 3)]
+        assert [response.status_code for response in responses] == [401] * MOST_FAILURES + [429] * 3
+        response = responses[-1]
+        error = error_of(response, 429, "RESOURCE_EXHAUSTED")
+        told = detail(error, "ErrorInfo")
+        assert told["reason"] == "LIMIT_EXCEEDED"
+        assert told["metadata"]["limit"] == "failed_authentications_per_address"
+        assert 0 < int(response.headers["retry-after"]) <= 3600 / MOST_FAILURES
+        assert WRONG not in response.text
+        assert client.get(LIST, headers=strict.headers()).status_code == 200
+        assert client.get(LIST).status_code == 401, "no key is no guess"
+
+
+async def test_a_direct_caller_that_guesses_has_to_wait_too(strict: Stack) -> None:
+    async with strict.grpc() as stubs:
+        codes = []
+        for _ in range(MOST_FAILURES + 1):
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await stubs.models.ListModels(model_service_pb2.ListModelsRequest(), metadata=[("x-api-key", WRONG)])
+            codes.append(caught.value.code())
+        assert codes[-1] is grpc.StatusCode.RESOURCE_EXHAUSTED
+        answer = await stubs.models.ListModels(model_service_pb2.ListModelsRequest(), metadata=strict.metadata())
+        assert answer.data
+
+
+async def test_a_key_has_its_most_calls_in_flight_and_hanging_up_makes_room(strict: Stack) -> None:
+    endless = pb.ChatRequest(model="custom/demo-endless", messages=[pb.Message(role="user", content="hi")])
+    body = {"model": "custom/demo-chat", "messages": [{"role": "user", "content": "hi"}]}
+    async with strict.grpc() as stubs, httpx.AsyncClient(base_url=strict.envoy.url, timeout=30) as client:
+        running = [stubs.llm.Chat(endless, metadata=strict.metadata()) for _ in range(PER_KEY)]
+        for call in running:
+            await call.read()
+        refused = await client.post("/api/v1/ai/llm/chat", json=body, headers=strict.headers())
+        error = error_of(refused, 429, "RESOURCE_EXHAUSTED")
+        assert detail(error, "ErrorInfo")["metadata"]["limit"] == "calls_in_flight_per_key"
+        assert refused.headers["retry-after"] == "1"
+        other = await client.post("/api/v1/ai/llm/chat", json=body, headers=strict.headers("admin"))
+        assert other.status_code == 200
+        for call in running:
+            call.cancel()
+        async with asyncio.timeout(10):
+            while (await client.post("/api/v1/ai/llm/chat", json=body, headers=strict.headers())).status_code != 200:
+                await asyncio.sleep(0.02)
