@@ -139,7 +139,8 @@ local function find_fault(text, root)
   end
 end
 
--- The verbs of a path, each with its request message (false: it takes no body); nil if there is no such path.
+-- The verbs of a path, each with its request message (true: a body that the server reads by itself, false: it takes no
+-- body); nil if there is no such path.
 local function verbs_of(path)
   if #path > 1 and path:sub(-1) == "/" then path = path:sub(1, -2) end
   if rest.paths[path] then return rest.paths[path] end
@@ -166,6 +167,7 @@ function envoy_on_request(handle)
     handle:respond({[":status"] = "405", ["allow"] = list}, verb .. " is not allowed here; allowed: " .. list)
     return
   end
+  if message == true then return end
   local body = handle:body()
   if not body then return end
   local text = body:getBytes(0, body:length())

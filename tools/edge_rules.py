@@ -13,8 +13,9 @@ PACKAGE = "dragoman.v1"
 HTTP_BODY = "google.api.HttpBody"
 BANNER = "-- Generated from protos/ by `make gen`. Do not edit.\n"
 
-# Path -> verb -> full name of the request message, or None where the call takes no body.
-Paths = dict[str, dict[str, str | None]]
+# Path -> verb -> full name of the request message; True where the body is the server's to read (HttpBody), None where the
+# call takes no body.
+Paths = dict[str, dict[str, str | bool | None]]
 
 
 def render(files: FileDescriptorSet) -> str:
@@ -29,9 +30,11 @@ def render(files: FileDescriptorSet) -> str:
     exact = {path: verbs for path, verbs in paths.items() if "{" not in path}
     # A template with fewer wildcards, then the longer one, is the more particular: it is tried first.
     templates = sorted(paths.keys() - exact.keys(), key=lambda path: ("**" in path, -len(path), path))
-    messages = _messages(contract, {name for verbs in paths.values() for name in verbs.values() if name})
+    messages = _messages(
+        contract, {name for verbs in paths.values() for name in verbs.values() if isinstance(name, str)}
+    )
     lines = [BANNER + "return {"]
-    lines += ["  -- path -> verb -> request message (false: no body)", "  paths = {"]
+    lines += ["  -- path -> verb -> request message (true: any body; false: none)", "  paths = {"]
     lines += [f'    ["{path}"] = {_verbs(exact[path])},' for path in sorted(exact)]
     lines += ["  },", "  -- the same for paths with variables, as Lua patterns, the most particular first"]
     lines += ["  templates = {", *(f'    {{"{pattern(path)}", {_verbs(paths[path])}}},' for path in templates), "  },"]
@@ -54,7 +57,7 @@ def pattern(template: str) -> str:
     return f"^{''.join(words)}$"
 
 
-def _verbs(verbs: dict[str, str | None]) -> str:
+def _verbs(verbs: dict[str, str | bool | None]) -> str:
     return f"{{{', '.join(f'{verb} = {_lua(name or False)}' for verb, name in sorted(verbs.items()))}}}"
 
 
@@ -62,8 +65,8 @@ def _lua(value: str | bool) -> str:
     return f'"{value}"' if isinstance(value, str) else str(value).lower()
 
 
-def _bindings(contract: Contract) -> Iterator[tuple[str, str, str | None]]:
-    """Path template, verb, request message of each REST binding."""
+def _bindings(contract: Contract) -> Iterator[tuple[str, str, str | bool | None]]:
+    """Path template, verb, and what body each REST binding takes (see Paths)."""
     for service in contract.services:
         for method in service.proto.method:
             rule = contract.option(method.options, "google.api.http")
@@ -73,7 +76,8 @@ def _bindings(contract: Contract) -> Iterator[tuple[str, str, str | None]]:
                     raise UnsupportedContractError(
                         f'{service.name}.{method.name}: only plain verbs with body "*" or none'
                     )
-                yield getattr(one, verb), verb.upper(), method.input_type.lstrip(".") if one.body else None
+                message: str | bool | None = method.input_type.lstrip(".") if one.body else None
+                yield getattr(one, verb), verb.upper(), message if message != HTTP_BODY else True
 
 
 def _messages(contract: Contract, roots: set[str]) -> dict[str, dict[str, str | bool]]:
@@ -82,7 +86,7 @@ def _messages(contract: Contract, roots: set[str]) -> dict[str, dict[str, str | 
     pending = sorted(roots)
     while pending:
         name = pending.pop()
-        if name in found or name == HTTP_BODY:
+        if name in found:
             continue
         fields: dict[str, str | bool] = {}
         for field in contract.messages[name].proto.field:

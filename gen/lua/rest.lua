@@ -1,6 +1,6 @@
 -- Generated from protos/ by `make gen`. Do not edit.
 return {
-  -- path -> verb -> request message (false: no body)
+  -- path -> verb -> request message (true: any body; false: none)
   paths = {
     ["/ai/llm"] = {GET = false, POST = "dragoman.v1.CreateProviderConfigRequest"},
     ["/ai/llm/available"] = {GET = false},
@@ -19,6 +19,10 @@ return {
     ["/api/v1/runtime/v1/chat:stream"] = {POST = "dragoman.v1.ChatRequest"},
     ["/healthz"] = {GET = false},
     ["/readyz"] = {GET = false},
+    ["/v1/chat/completions"] = {POST = true},
+    ["/v1/messages"] = {POST = true},
+    ["/v1/models"] = {GET = false},
+    ["/v1/models:anthropic"] = {GET = false},
   },
   -- the same for paths with variables, as Lua patterns, the most particular first
   templates = {
@@ -26,7 +30,9 @@ return {
     {"^/api/v1/access/workspaces/[^/]+$", {GET = false}},
     {"^/ai/llm/[^/]+/validate$", {POST = "dragoman.v1.ValidateProviderConfigRequest"}},
     {"^/ai/llm/[^/]+$", {DELETE = false, GET = false, PUT = "dragoman.v1.UpdateProviderConfigRequest"}},
+    {"^/v1/models/.+:anthropic$", {GET = false}},
     {"^/api/v1/ai/models/.+$", {GET = false}},
+    {"^/v1/models/.+$", {GET = false}},
   },
   -- message -> each field's JSON and proto name -> its message, false: one plain value, true: anything
   messages = {

@@ -50,8 +50,8 @@ class Started(msgspec.Struct, frozen=True, gc=False):
     """The provider accepted the request. model: as it names the model that serves. id: of the response, at the
     provider.
 
-    warnings: what of the request was changed on the way to it. wire: name of the protocol that it speaks (`openai_chat`,
-    `anthropic_messages`, ...), "" for one that no caller speaks.
+    warnings: what of the request was changed on the way to it. wire: name of the protocol that it speaks
+    (`openai_chat`, `anthropic_messages`, ...), "" for one that no caller speaks.
     """
 
     provider: str

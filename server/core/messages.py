@@ -214,9 +214,9 @@ class Thinking(msgspec.Struct, frozen=True):
 class Passthrough(msgspec.Struct, frozen=True):
     """What a caller's body of a known wire holds beyond what a request can say.
 
-    wire: the wire's name (`openai_chat`, `anthropic_messages`, ...). members: by place in that wire's body (`""` for the
-    top, `messages[0].content[1]`), JSON text of an object with the members found there. An adapter of the same wire puts
-    them back in their place; for any other they are left out with a warning.
+    wire: the wire's name (`openai_chat`, `anthropic_messages`, ...). members: by place in that wire's body (`""` for
+    the top, `messages[0].content[1]`), JSON text of an object with the members found there. An adapter of the same wire
+    puts them back in their place; for any other they are left out with a warning.
     """
 
     wire: str

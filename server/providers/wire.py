@@ -85,8 +85,8 @@ class Exchange(msgspec.Struct, frozen=True):
 
 
 def own_data(opaque: Opaque | None, call: ProviderCall, wire: str = "") -> bytes | None:
-    """What `Exchange.opaque` kept, if it belongs to this call's provider and model, or what a caller brought in the form
-    of this `wire` (`Wire.dialect`); else None."""
+    """What `Exchange.opaque` kept, if it belongs to this call's provider and model, or what a caller brought in the
+    form of this `wire` (`Wire.dialect`); else None."""
     if opaque is not None and opaque.provider == NATIVE:
         return opaque.data if wire and opaque.model == wire else None
     if opaque is None or (opaque.provider, opaque.model) != (call.target.provider, call.model):

@@ -37,6 +37,12 @@ ACTIONS: Mapping[str, str] = {
     "/dragoman.v1.AccessService/UpdateModelSettings": "model_settings.update",
     "/dragoman.v1.AccessService/ListAuditEntries": "audit_log.read",
     "/dragoman.v1.AccessService/ExportAuditLog": "audit_log.export",
+    "/dragoman.v1.OpenAIService/CreateChatCompletion": "model.call",
+    "/dragoman.v1.OpenAIService/ListOpenAIModels": "model.read",
+    "/dragoman.v1.OpenAIService/GetOpenAIModel": "model.read",
+    "/dragoman.v1.AnthropicService/CreateMessage": "model.call",
+    "/dragoman.v1.AnthropicService/ListAnthropicModels": "model.read",
+    "/dragoman.v1.AnthropicService/GetAnthropicModel": "model.read",
 }
 """Every method that needs a key, with `object.verb`. Of `read` and `call` only what is denied is logged."""
 

@@ -19,6 +19,7 @@ from server.core.access import Principal, Role
 from server.core.errors import DragomanError, InternalError, InvalidRequest, PermissionDenied, Unauthenticated
 from server.rpc.audit import Refusals, note_refusal, with_origin
 from server.rpc.call import Call
+from server.rpc.compat.errors import dialect_trailers
 from server.rpc.errors import retry_after_header, to_status
 from server.rpc.log import ACCESS_LOGGER
 from server.rpc.rules import RULES, Rule
@@ -199,10 +200,10 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
     @staticmethod
     async def _abort(call: Call, failure: DragomanError) -> None:
         status = to_status(failure, call.request_id)
-        trailing: list[tuple[str, str | bytes]] = [
-            *_request_id_trailer(call),
-            ("grpc-status-details-bin", status.SerializeToString()),
-        ]
+        trailing: list[tuple[str, str | bytes]] = [*_request_id_trailer(call)]
+        dialect = dialect_trailers(call.method, failure, call.request_id) if call.in_band else []
+        # A dialect has its own form of an error, and both would be much for one block of headers.
+        trailing += dialect or [("grpc-status-details-bin", status.SerializeToString())]
         wait = retry_after_header(failure)
         if wait is not None:
             trailing.append(("retry-after", wait))

@@ -13,9 +13,7 @@ from dragoman.v1.llm_service_pb2_grpc import LLMServiceServicer
 from server.core.messages import ChatRequest
 from server.core.stream import ChatResponse
 from server.rpc.call import Call
-from server.rpc.model_call import Gateway as Gateway
-from server.rpc.model_call import ModelCalls
-from server.rpc.model_call import Workspaces as Workspaces
+from server.rpc.model_call import Gateway, ModelCalls, Workspaces
 from server.rpc.translate.events import EventRenderer
 from server.rpc.translate.request import chat_request, generate_request
 from server.rpc.translate.response import chat_response, generate_response, generate_text

@@ -1,4 +1,4 @@
-"""One call of a model, as every surface makes it: the gateway called, the access log told, a late failure in its place."""
+"""One call of a model, as every surface makes it: the gateway called, the access log told, a late failure told too."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class ModelCalls:
                         yield good
                         started = True
                     if failed:
-                        raise failed.error
+                        raise failed.error  # noqa: TRY301  a failure in the stream and one of the stream end alike
         except Exception as error:
             if not (started and call.in_band):
                 raise

@@ -10,7 +10,7 @@ from dragoman.v1.model_service_pb2_grpc import ModelServiceServicer
 from server.core.catalog import ModelKind
 from server.core.routing import WorkspaceModel
 from server.rpc.call import Call
-from server.rpc.llm import Workspaces
+from server.rpc.model_call import Workspaces
 from server.rpc.translate import configs as translate
 
 

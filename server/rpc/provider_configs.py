@@ -12,7 +12,7 @@ from server.core.access import Principal
 from server.core.errors import NotFound
 from server.core.provider_config import ConfigStats, ProviderConfig
 from server.rpc.call import Call
-from server.rpc.llm import Workspaces
+from server.rpc.model_call import Workspaces
 from server.rpc.translate import configs as translate
 from server.services.provider_configs import ConfigChange, ConfigDraft, ConfigPage, Validation
 

@@ -1,4 +1,4 @@
-"""Puts every service on a server: the contract's five, health, reflection."""
+"""Puts every service on a server: the contract's own, health, reflection."""
 
 from __future__ import annotations
 
@@ -9,10 +9,14 @@ from grpc_reflection.v1alpha import reflection
 from dragoman.v1 import (
     access_service_pb2,
     access_service_pb2_grpc,
+    anthropic_service_pb2,
+    anthropic_service_pb2_grpc,
     llm_service_pb2,
     llm_service_pb2_grpc,
     model_service_pb2,
     model_service_pb2_grpc,
+    openai_service_pb2,
+    openai_service_pb2_grpc,
     provider_config_service_pb2,
     provider_config_service_pb2_grpc,
     status_service_pb2,
@@ -20,8 +24,11 @@ from dragoman.v1 import (
 )
 from server.core.snapshot import SnapshotSource
 from server.rpc.access import Access, AuditReader, Directory, Settings
+from server.rpc.compat.anthropic.service import Anthropic
+from server.rpc.compat.openai.service import OpenAI
 from server.rpc.health import Lifecycle
-from server.rpc.llm import LLM, Gateway
+from server.rpc.llm import LLM
+from server.rpc.model_call import Gateway
 from server.rpc.models import ModelDirectory, Models
 from server.rpc.provider_configs import Configurations, ProviderConfigs
 from server.rpc.status import Status
@@ -31,6 +38,8 @@ SERVICES = (
     model_service_pb2.DESCRIPTOR.services_by_name["ModelService"].full_name,
     provider_config_service_pb2.DESCRIPTOR.services_by_name["ProviderConfigService"].full_name,
     access_service_pb2.DESCRIPTOR.services_by_name["AccessService"].full_name,
+    openai_service_pb2.DESCRIPTOR.services_by_name["OpenAIService"].full_name,
+    anthropic_service_pb2.DESCRIPTOR.services_by_name["AnthropicService"].full_name,
     status_service_pb2.DESCRIPTOR.services_by_name["StatusService"].full_name,
 )
 """Full names of the contract's services: what a Lifecycle is made for."""
@@ -56,6 +65,8 @@ async def register(
         ProviderConfigs(configs, access), server
     )
     access_service_pb2_grpc.add_AccessServiceServicer_to_server(Access(access, model_settings, audit), server)
+    openai_service_pb2_grpc.add_OpenAIServiceServicer_to_server(OpenAI(gateway, models, access), server)
+    anthropic_service_pb2_grpc.add_AnthropicServiceServicer_to_server(Anthropic(gateway, models, access), server)
     status_service_pb2_grpc.add_StatusServiceServicer_to_server(Status(lifecycle, snapshots, version), server)
     await lifecycle.start()
     health_pb2_grpc.add_HealthServicer_to_server(lifecycle.servicer, server)

@@ -72,6 +72,8 @@ async def test_reflection_lists_every_service_and_describes_the_contract(channel
     listed, described = [answer async for answer in stub.ServerReflectionInfo(iter(requests))]
     assert {service.name for service in listed.list_services_response.service} == {
         "dragoman.v1.AccessService",
+        "dragoman.v1.OpenAIService",
+        "dragoman.v1.AnthropicService",
         "dragoman.v1.LLMService",
         "dragoman.v1.ModelService",
         "dragoman.v1.ProviderConfigService",

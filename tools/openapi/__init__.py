@@ -24,6 +24,8 @@ PACKAGE = "dragoman.v1"
 HTTP_BODY = "google.api.HttpBody"
 # A path `P:verb` is another form of the answer of `P`, which callers ask for by its media type on `P` itself.
 VARIANTS = {"stream": "text/event-stream", "text": "text/plain"}
+# The same, for what callers ask for by a header of a dialect.
+HEADER_VARIANTS = {"anthropic": "anthropic-version"}
 DESCRIPTION = """\
 Three REST surfaces over one gRPC contract, transcoded.
 
@@ -74,6 +76,16 @@ class Binding:
         return re.sub(r"\{(\w+)=[^}]*\}", r"{\1}", self.template)
 
     @property
+    def takes_anything(self) -> bool:
+        """Whether its body is JSON that the contract does not describe."""
+        return bool(self.body) and self.method.input_type.lstrip(".") == HTTP_BODY
+
+    @property
+    def answers_anything(self) -> bool:
+        """Whether its answer is bytes that the contract does not describe."""
+        return self.method.output_type.lstrip(".") == HTTP_BODY
+
+    @property
     def parameters(self) -> list[tuple[str, bool]]:
         """The path's variables (proto names), and whether one may hold slashes."""
         return [(name, "**" in rest) for name, rest in re.findall(r"\{([\w.]+)(=[^}]*)?\}", self.template)]
@@ -87,20 +99,18 @@ def document(files: FileDescriptorSet) -> dict[str, Any]:
     contract = Contract(files, PACKAGE)
     bindings = [binding for service in contract.services for binding in _bindings(contract, service.name)]
     schemas = Schemas(contract)
-    schemas.expect_requests(*(binding.method.input_type.lstrip(".") for binding in bindings))
+    schemas.expect_requests(*(one.method.input_type.lstrip(".") for one in bindings if not one.takes_anything))
     paths: dict[str, dict[str, Any]] = {}
     variants = []
     for binding in bindings:
         base, _, variant = binding.path.rpartition(":")
-        if variant in VARIANTS and any(other.path == base and other.verb == binding.verb for other in bindings):
-            variants.append((base, VARIANTS[variant], binding))
+        is_variant = any(other.path == base and other.verb == binding.verb for other in bindings)
+        if variant in VARIANTS | HEADER_VARIANTS and is_variant:
+            variants.append((base, variant, binding))
         else:
             paths.setdefault(binding.path, {})[binding.verb] = _operation(contract, schemas, binding)
-    for base, media_type, binding in variants:
-        operation = paths[base][binding.verb]
-        content = operation["responses"]["200"]["content"]
-        content[media_type] = {"schema": _answer(schemas, binding)}
-        describe(operation, f"With `Accept: {media_type}`: {binding.comment}")
+    for base, variant, binding in variants:
+        _add_variant(contract, schemas, paths[base][binding.verb], variant, binding)
     shown = [service for service in contract.services if any(b.service == service.name for b in bindings)]
     return {
         "openapi": "3.1.0",
@@ -117,6 +127,22 @@ def document(files: FileDescriptorSet) -> dict[str, Any]:
             "schemas": {"Error": ERROR, **dict(sorted(schemas.components.items()))},
         },
     }
+
+
+def _add_variant(
+    contract: Contract, schemas: Schemas, operation: dict[str, Any], variant: str, binding: Binding
+) -> None:
+    """Add what another form of an operation answers, and takes beyond it."""
+    if variant in HEADER_VARIANTS:
+        describe(operation, f"With an `{HEADER_VARIANTS[variant]}` header: {binding.comment}")
+        known = {parameter["name"] for parameter in operation.get("parameters", ())}
+        more = [p for p in _parameters(contract, schemas, binding) if p["name"] not in known]
+        operation["parameters"] = operation.get("parameters", []) + more
+        return
+    media_type = VARIANTS[variant]
+    schema = {"type": "string"} if binding.answers_anything else _answer(schemas, binding)
+    operation["responses"]["200"]["content"][media_type] = {"schema": schema}
+    describe(operation, f"With `Accept: {media_type}`: {binding.comment}")
 
 
 def render(content: dict[str, Any]) -> str:
@@ -170,16 +196,16 @@ def _operation(contract: Contract, schemas: Schemas, binding: Binding) -> dict[s
         operation["parameters"] = parameters
     if binding.body:
         operation["requestBody"] = _request_body(schemas, binding, request)
-    answer = _answer(schemas, binding)
-    content = {"text/event-stream": {"schema": answer}} if binding.method.server_streaming else _json(answer)
     operation["responses"] = {
-        "200": {"description": "Done.", "content": content},
+        "200": {"description": "Done.", "content": _content(schemas, binding)},
         "default": {"$ref": "#/components/responses/Error"},
     }
     return operation
 
 
 def _request_body(schemas: Schemas, binding: Binding, request: str) -> dict[str, Any]:
+    if binding.takes_anything:
+        return {"required": True, "content": _json({"type": "object", "additionalProperties": True})}
     in_path = frozenset(name for name, _ in binding.parameters)
     body = schemas.object(request, in_path) if in_path else schemas.message(request)
     whole = schemas.object(request, in_path)
@@ -212,9 +238,16 @@ def _parameter(schemas: Schemas, request: str, field: FieldDescriptorProto, plac
     return {"name": name, "in": place, "required": required, "description": description, "schema": schema}
 
 
+def _content(schemas: Schemas, binding: Binding) -> dict[str, Any]:
+    """The media types of an answer. A dialect's stream is one JSON object unless the body asks for events."""
+    stream = {"text/event-stream": {"schema": _answer(schemas, binding)}} if binding.method.server_streaming else {}
+    if binding.takes_anything or not stream:
+        return _json(_answer(schemas, binding)) | stream
+    return stream
+
+
 def _answer(schemas: Schemas, binding: Binding) -> Schema:
-    output = binding.method.output_type.lstrip(".")
-    return {"type": "string"} if output == HTTP_BODY else schemas.message(output)
+    return {} if binding.answers_anything else schemas.message(binding.method.output_type.lstrip("."))
 
 
 def _json(schema: Schema) -> dict[str, Any]:

@@ -1,0 +1,1 @@
+"""Anthropic's dialect: Messages and the list of models."""

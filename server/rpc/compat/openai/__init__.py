@@ -1,0 +1,1 @@
+"""OpenAI's dialect: Chat Completions and the list of models."""

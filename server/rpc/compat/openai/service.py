@@ -1,0 +1,99 @@
+"""OpenAIService: read, call, render."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from contextlib import aclosing
+
+from google.api import httpbody_pb2
+
+from dragoman.v1 import openai_service_pb2 as pb
+from dragoman.v1.openai_service_pb2_grpc import OpenAIServiceServicer
+from server.core.events import Started
+from server.core.routing import WorkspaceModel
+from server.rpc.call import Call
+from server.rpc.compat.frame import EVENTS, begin, http_body, json_body, named_workspace
+from server.rpc.compat.openai.answer import ChunkRenderer, completion
+from server.rpc.compat.openai.request import ChatCompletion, read_request
+from server.rpc.model_call import Gateway, ModelCalls, Workspaces
+from server.rpc.models import ModelDirectory
+
+PROJECT_HEADER = "openai-project"
+"""By which OpenAI's SDKs name a project: an organisation key's word for a workspace."""
+
+
+class OpenAI(OpenAIServiceServicer):
+    """Serves OpenAI's dialect. now: seconds since the epoch, for `created`."""
+
+    def __init__(
+        self,
+        gateway: Gateway,
+        models: ModelDirectory,
+        workspaces: Workspaces,
+        *,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self._calls = ModelCalls(gateway)
+        self._models = models
+        self._workspaces = workspaces
+        self._now = now
+
+    async def CreateChatCompletion(  # noqa: N802
+        self, request: httpbody_pb2.HttpBody, context: object
+    ) -> AsyncIterator[httpbody_pb2.HttpBody]:
+        call = Call.of(context)
+        wanted = read_request(request.data)
+        self._enter(call)
+        if wanted.stream:
+            async with aclosing(self._stream(call, wanted)) as frames:
+                async for frame in frames:
+                    yield frame
+            return
+        answer = await self._calls.complete(call, wanted.request)
+        body = json_body(completion(answer, id=_new_id(call), created=int(self._now())))
+        await begin(call, answer.warnings)
+        yield body
+
+    async def _stream(self, call: Call, wanted: ChatCompletion) -> AsyncGenerator[httpbody_pb2.HttpBody, None]:
+        renderer = ChunkRenderer(
+            id=_new_id(call),
+            created=int(self._now()),
+            include_usage=wanted.include_usage,
+            request_id=call.request_id,
+        )
+        async with aclosing(self._calls.stream(call, wanted.request)) as batches:
+            async for batch in batches:
+                if isinstance(batch[0], Started):
+                    await begin(call, batch[0].warnings)
+                if frames := renderer.render(batch):
+                    yield http_body(frames, EVENTS)
+
+    async def ListOpenAIModels(  # noqa: N802
+        self,
+        request: pb.ListOpenAIModelsRequest,
+        context: object,
+    ) -> httpbody_pb2.HttpBody:
+        call = Call.of(context)
+        self._enter(call)
+        listed: Sequence[WorkspaceModel] = self._models.list(call.workspace_id, allowed=call.caller.allowed_models)
+        return json_body({"object": "list", "data": [_model(one) for one in listed]})
+
+    async def GetOpenAIModel(  # noqa: N802
+        self, request: pb.GetOpenAIModelRequest, context: object
+    ) -> httpbody_pb2.HttpBody:
+        call = Call.of(context)
+        self._enter(call)
+        return json_body(_model(self._models.get(call.workspace_id, request.model, allowed=call.caller.allowed_models)))
+
+    def _enter(self, call: Call) -> None:
+        call.workspace_id = self._workspaces.workspace(call.caller, named_workspace(call, PROJECT_HEADER))
+
+
+def _new_id(call: Call) -> str:
+    return f"chatcmpl-{call.request_id}"
+
+
+def _model(listed: WorkspaceModel) -> dict[str, object]:
+    """OpenAI's four members. created: 0, as nobody publishes when a model was made."""
+    return {"id": listed.info.id, "object": "model", "created": 0, "owned_by": listed.info.provider}
