@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ipaddress
 import os
 import socket
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,20 +15,11 @@ import grpc
 import pytest
 from sqlalchemy import update
 
-from dragoman.v1 import chat_pb2 as pb
 from dragoman.v1 import provider_config_service_pb2 as config_pb
-from dragoman.v1.llm_service_pb2_grpc import LLMServiceStub
-from dragoman.v1.provider_config_service_pb2_grpc import ProviderConfigServiceStub
-from server.app import RunningServer, running_server
-from server.core.access import Role
-from server.core.endpoint import EndpointPolicy
-from server.core.secret import Secret
 from server.dev.demo_provider import DemoServer
-from server.settings import Settings
-from server.store.master_key import create_master_key_file
-from server.store.schema import migrate
 from server.store.tables import Part, provider_configs
 from tests.core.test_endpoint import REFUSED_URLS
+from tests.support.gateway import gateway, origin, refused
 from tests.support.scripted import Reply, ScriptedProvider
 
 
@@ -76,64 +66,6 @@ class Names:
             return [entry for ip in ips for entry in real(ip, port, *arguments, **options)]
 
         monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
-
-
-@dataclass
-class Gateway:
-    """A server that runs in this process, and an admin's stubs."""
-
-    running: RunningServer
-    configs: Any
-    llm: Any
-    metadata: tuple[tuple[str, str], ...]
-
-    async def add(self, endpoint: str, name: str = "it") -> str:
-        request = config_pb.CreateProviderConfigRequest(
-            name=name, ai_type="OTHER", workspace_id="ws_1", endpoint=endpoint, secret="sk-canary-0123456789"
-        )
-        return str((await self.configs.CreateProviderConfig(request, metadata=self.metadata)).ai_llm_id)
-
-    async def validate(self, id: str) -> tuple[bool, str]:
-        request = config_pb.ValidateProviderConfigRequest(id=id)
-        answer = await self.configs.ValidateProviderConfig(request, metadata=self.metadata)
-        return answer.success, answer.message
-
-    async def chat(self) -> Any:
-        request = pb.ChatRequest(model="custom/demo-chat", messages=[pb.Message(role="user", content="hi")])
-        return await self.llm.Complete(request, metadata=self.metadata)
-
-
-@contextlib.asynccontextmanager
-async def gateway(home: Path, *, hosts: Sequence[str] = (), networks: Sequence[str] = ()) -> AsyncIterator[Gateway]:
-    allowed = EndpointPolicy(
-        frozenset((host, int(port)) for host, _, port in (each.rpartition(":") for each in hosts)),
-        tuple(ipaddress.ip_network(each) for each in networks),
-    )
-    settings = Settings(home=home, grpc_port=0, allowed_endpoints=allowed, shutdown_grace_seconds=0)
-    path = settings.master_key_path()
-    assert path is not None
-    create_master_key_file(path)
-    await migrate(settings.database())
-    async with running_server(settings) as running:
-        access = running.services.access
-        workspace = await access.create_workspace("one", org_id="org", id="ws_1")
-        _, key = await access.create_key(workspace=workspace, org_id="org", role=Role.ADMIN, name="admin")
-        # The client of the test is not to go by the environment either.
-        options = [("grpc.enable_http_proxy", 0)]
-        async with grpc.aio.insecure_channel(f"127.0.0.1:{running.port}", options) as channel:
-            metadata = (("authorization", f"Bearer {key.reveal()}"),)
-            yield Gateway(running, ProviderConfigServiceStub(channel), LLMServiceStub(channel), metadata)
-
-
-def origin(url: str) -> str:
-    """host:port of a URL."""
-    return url.partition("://")[2].partition("/")[0]
-
-
-async def refused(call: Any) -> grpc.aio.AioRpcError:
-    with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await call
-    return caught.value
 
 
 async def test_no_spelling_of_an_inner_address_can_be_stored(tmp_path: Path) -> None:
@@ -237,14 +169,7 @@ async def test_proxies_of_the_environment_are_not_gone_through(
     tmp_path: Path, demo_provider: DemoServer, proxied: Trap
 ) -> None:
     async with proxied.open() as trap, gateway(tmp_path, hosts=[origin(demo_provider.base_url)]) as server:
-        request = config_pb.CreateProviderConfigRequest(
-            name="demo",
-            ai_type="OTHER",
-            workspace_id="ws_1",
-            endpoint=demo_provider.base_url,
-            secret=Secret(demo_provider.api_key).reveal(),
-        )
-        id = (await server.configs.CreateProviderConfig(request, metadata=server.metadata)).ai_llm_id
+        id = await server.add(demo_provider.base_url, secret=demo_provider.api_key)
         assert (await server.validate(id))[0] is True
         assert (await server.chat()).text
         assert trap.connections == []

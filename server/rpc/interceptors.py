@@ -141,12 +141,14 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                 failure = call.fail(error)
                 if self._refusals is not None:
                     note_refusal(self._refusals, call, request, failure)
+                _forget_frames(error)
                 await self._abort(call, failure)
                 raise  # not reached: abort raises
             finally:
                 if slot is not None and self._in_flight is not None:
                     self._in_flight.leave(slot)
                 self._log(call, self._now() - began, quiet=rule == "public")
+                del request  # for the same reason as `_forget_frames`: this frame stays as well
             return result
 
         return call_method
@@ -233,6 +235,14 @@ def presented_key(metadata: Any) -> str:
     if len(keys) > 1:
         raise InvalidRequest("authorization and x-api-key carry different keys: send one of them.")
     return next(iter(keys))
+
+
+def _forget_frames(error: BaseException | None) -> None:
+    """grpc.aio keeps the error that ended a call until the next call comes, an error keeps the frames that it passed,
+    and they the credential that was used or was to be stored."""
+    while error is not None:
+        error.__traceback__ = None
+        error = error.__cause__ or error.__context__
 
 
 def _new_call(method: str, context: _Context) -> Call:

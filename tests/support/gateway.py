@@ -1,0 +1,84 @@
+"""A server that runs in the test's own process, on a database of its own, and an admin who calls it by gRPC."""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+
+from dragoman.v1 import chat_pb2 as pb
+from dragoman.v1 import provider_config_service_pb2 as config_pb
+from dragoman.v1.llm_service_pb2_grpc import LLMServiceStub
+from dragoman.v1.provider_config_service_pb2_grpc import ProviderConfigServiceStub
+from server.app import RunningServer, running_server
+from server.core.access import Role
+from server.core.endpoint import EndpointPolicy
+from server.settings import Settings
+from server.store.master_key import create_master_key_file
+from server.store.schema import migrate
+
+
+@dataclass
+class Gateway:
+    """A server that runs in this process, and an admin's stubs."""
+
+    running: RunningServer
+    configs: Any
+    llm: Any
+    metadata: tuple[tuple[str, str], ...]
+
+    async def add(self, endpoint: str, name: str = "it", secret: str = "sk-canary-0123456789") -> str:
+        request = config_pb.CreateProviderConfigRequest(
+            name=name, ai_type="OTHER", workspace_id="ws_1", endpoint=endpoint, secret=secret
+        )
+        return str((await self.configs.CreateProviderConfig(request, metadata=self.metadata)).ai_llm_id)
+
+    async def validate(self, id: str) -> tuple[bool, str]:
+        request = config_pb.ValidateProviderConfigRequest(id=id)
+        answer = await self.configs.ValidateProviderConfig(request, metadata=self.metadata)
+        return answer.success, answer.message
+
+    async def chat(self, model: str = "custom/demo-chat") -> Any:
+        request = pb.ChatRequest(model=model, messages=[pb.Message(role="user", content="hi")])
+        return await self.llm.Complete(request, metadata=self.metadata)
+
+
+@contextlib.asynccontextmanager
+async def gateway(home: Path, *, hosts: Sequence[str] = (), networks: Sequence[str] = ()) -> AsyncIterator[Gateway]:
+    """With the workspace ws_1. hosts, networks: endpoints that the operator allows."""
+    allowed = EndpointPolicy(
+        frozenset((host, int(port)) for host, _, port in (each.rpartition(":") for each in hosts)),
+        tuple(ipaddress.ip_network(each) for each in networks),
+    )
+    settings = Settings(home=home, grpc_port=0, allowed_endpoints=allowed, shutdown_grace_seconds=0)
+    path = settings.master_key_path()
+    assert path is not None
+    create_master_key_file(path)
+    await migrate(settings.database())
+    async with running_server(settings) as running:
+        access = running.services.access
+        workspace = await access.create_workspace("one", org_id="org", id="ws_1")
+        _, key = await access.create_key(workspace=workspace, org_id="org", role=Role.ADMIN, name="admin")
+        # The client of the test is not to go by the environment either.
+        options = [("grpc.enable_http_proxy", 0)]
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{running.port}", options) as channel:
+            metadata = (("authorization", f"Bearer {key.reveal()}"),)
+            yield Gateway(running, ProviderConfigServiceStub(channel), LLMServiceStub(channel), metadata)
+
+
+def origin(url: str) -> str:
+    """host:port of a URL."""
+    return url.partition("://")[2].partition("/")[0]
+
+
+async def refused(call: Any) -> grpc.aio.AioRpcError:
+    """The status that a call ends with."""
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await call
+    return caught.value
