@@ -2,7 +2,8 @@
 
 A parameter that tunes the answer (sampling, seed, penalties, limits, log probabilities) and that the model or its wire
 does not take is left out with a warning: the same request may go to any provider. What decides what is answered (media,
-tools, the form of the answer) is never left out: there an adapter raises UnsupportedParameter, before anything is sent.
+tools, the form of the answer) is never left out: that is UnsupportedParameter, before anything is sent. What a model
+does not take, its row of the catalogue says (`applicable`); what a wire cannot say, its adapter.
 A value that the gateway itself filled in is left out, or fitted to the model's limit, without a word.
 """
 
@@ -13,10 +14,10 @@ from typing import Any, Final
 
 import msgspec
 
-from server.core.catalog import ModelInfo
-from server.core.errors import InvalidRequest
+from server.core.catalog import Capability, ModelInfo
+from server.core.errors import InvalidRequest, UnsupportedParameter
 from server.core.events import Warning
-from server.core.messages import ChatRequest, Thinking
+from server.core.messages import Audio, ChatRequest, Document, Image, Part, Thinking, ToolResult
 
 JsonObject = dict[str, Any]
 
@@ -38,6 +39,15 @@ def approximated(parameter: str, how: str) -> Warning:
     return Warning(code="parameter_approximated", parameter=parameter, message=f"{parameter}: {how}.")
 
 
+def at_most_one(parameter: str, value: float, request: ChatRequest, warnings: list[Warning]) -> float:
+    """The value, or 1 for a provider that takes 0 to 1 where the contract takes more."""
+    if value <= 1:
+        return value
+    if parameter not in request.defaults:
+        warnings.append(approximated(parameter, f"0 to 1 is taken; 1 was sent for {value:g}"))
+    return 1.0
+
+
 def thinks(thinking: Thinking | None, info: ModelInfo | None) -> bool:
     """Whether the model will think on this call, as far as is known: asked to, or by itself and not told not to."""
     traits = info.thinking if info is not None else None
@@ -55,18 +65,12 @@ def applicable(
     """The request without what its model or wire does not take, and a warning for each parameter that was left out.
 
     info: the model's row; None (unknown model) takes everything that the wire can say. unsupported: the wire's own
-    part, request field -> reason, e.g. `{"seed": "the Messages API has no seed"}`.
+    part, request field -> reason, e.g. `{"seed": "the Messages API has no seed"}`. Raises UnsupportedParameter for what
+    decides the answer and is not among the model's capabilities.
     """
-    reasons: dict[str, str] = {}
-    if info is not None:
-        reasons |= dict.fromkeys(info.rejects, f"{info.model} does not take it")
-        if info.thinking is None and request.thinking is not None and request.thinking.type != "disabled":
-            reasons.setdefault("thinking", f"{info.model} does not think")
-        if thinks(request.thinking, info):
-            for name in info.rejects_while_thinking:
-                reasons.setdefault(name, f"{info.model} does not take it while it thinks")
-    for name, why in (unsupported or {}).items():
-        reasons.setdefault(name, why)
+    if info is not None and info.capabilities:
+        _check_capabilities(request, info)
+    reasons = {**(unsupported or {}), **(_rejected(request, info) if info is not None else {})}
     changes: dict[str, Any] = {}
     warnings: list[Warning] = []
     for name, why in reasons.items():
@@ -79,6 +83,50 @@ def applicable(
     if "max_tokens" in request.defaults and most is not None and (request.max_tokens or 0) > most:
         changes.setdefault("max_tokens", most)
     return (msgspec.structs.replace(request, **changes) if changes else request), warnings
+
+
+def _rejected(request: ChatRequest, info: ModelInfo) -> dict[str, str]:
+    """What the model does not take, and why: request field -> reason."""
+    reasons = dict.fromkeys(info.rejects, f"{info.model} does not take it")
+    if info.thinking is None and request.thinking is not None and request.thinking.type != "disabled":
+        reasons.setdefault("thinking", f"{info.model} does not think")
+    if thinks(request.thinking, info):
+        for name in info.rejects_while_thinking:
+            reasons.setdefault(name, f"{info.model} does not take it while it thinks")
+    return reasons
+
+
+_MEDIA: Final[Mapping[type, tuple[Capability, str]]] = {
+    Image: ("vision", "images"),
+    Document: ("documents", "documents"),
+    Audio: ("audio_input", "audio"),
+}
+
+
+def _check_capabilities(request: ChatRequest, info: ModelInfo) -> None:
+    able = info.capabilities
+    if request.tools and "tools" not in able:
+        raise UnsupportedParameter.field("tools", f"{info.model} calls no tools")
+    for index, hosted in enumerate(request.hosted_tools):
+        # Other types are the provider's own words, of which the catalogue says nothing.
+        if hosted.type in ("web_search", "code_execution") and hosted.type not in able:
+            raise UnsupportedParameter.field(f"server_tools[{index}]", f"{info.model} has no {hosted.type}")
+    form = request.response_format.type if request.response_format is not None else "text"
+    if form != "text" and form not in able:
+        hint = "; give a json_schema" if "json_schema" in able else ""
+        raise UnsupportedParameter.field("response_format", f"{info.model} takes no {form}{hint}")
+    for at, message in enumerate(request.messages):
+        for index, part in enumerate(message.parts):
+            _check_media(part, info, f"messages[{at}].parts[{index}]")
+
+
+def _check_media(part: Part, info: ModelInfo, where: str) -> None:
+    if isinstance(part, ToolResult):
+        for inner in part.content:
+            _check_media(inner, info, where)
+    needed, what = _MEDIA.get(type(part), (None, ""))
+    if needed is not None and needed not in info.capabilities:
+        raise UnsupportedParameter.field(where, f"{info.model} takes no {what}")
 
 
 def raw_object(text: str, field: str) -> msgspec.Raw:

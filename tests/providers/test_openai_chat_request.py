@@ -90,11 +90,6 @@ FIELDS = [
             }
         },
     ),
-    (
-        "deepseek",
-        {"response_format": ResponseFormat("json_schema", "n", SCHEMA)},
-        {"response_format": {"type": "json_object"}},
-    ),
     ("openai", {"thinking": Thinking("enabled", effort="low")}, {"reasoning_effort": "low"}),
     ("openai", {"thinking": Thinking("disabled")}, {"reasoning_effort": "none"}),
     ("openai", {"thinking": Thinking("enabled", budget_tokens=2000)}, {"reasoning_effort": "low"}),
@@ -183,25 +178,52 @@ def test_a_schema_that_is_no_object_is_refused(schema: str) -> None:
 
 
 CHOICES = [
-    ("openai", ToolChoice("auto"), "auto", []),
-    ("openai", ToolChoice("none"), "none", []),
-    ("openai", ToolChoice("required"), "required", []),
-    ("openai", ToolChoice("tool", "f"), {"type": "function", "function": {"name": "f"}}, []),
-    ("mistral", ToolChoice("required"), "any", []),
-    ("llamacpp", ToolChoice("tool", "f"), "required", [("parameter_approximated", "tool_choice")]),
-    ("ollama", ToolChoice("auto"), "auto", []),
-    ("ollama", ToolChoice("required"), None, [("parameter_stripped", "tool_choice")]),
+    ("openai", ToolChoice("auto"), "auto", ["f", "g"]),
+    ("openai", ToolChoice("none"), "none", ["f", "g"]),
+    ("openai", ToolChoice("required"), "required", ["f", "g"]),
+    ("openai", ToolChoice("tool", "f"), {"type": "function", "function": {"name": "f"}}, ["f", "g"]),
+    ("mistral", ToolChoice("required"), "any", ["f", "g"]),
+    ("llamacpp", ToolChoice("tool", "g"), "required", ["g"]),
+    ("ollama", ToolChoice("auto"), "auto", ["f", "g"]),
+    ("ollama", ToolChoice("none"), None, []),
 ]
 
 
-@pytest.mark.parametrize(("preset", "choice", "expected", "warnings"), CHOICES)
-def test_tool_choice_is_the_nearest_that_the_server_knows(
-    preset: str, choice: ToolChoice, expected: object, warnings: list[tuple[str, str]]
+@pytest.mark.parametrize(("preset", "choice", "expected", "sent"), CHOICES)
+def test_a_tool_choice_is_said_in_the_servers_words_or_by_the_tools(
+    preset: str, choice: ToolChoice, expected: object, sent: list[str]
 ) -> None:
-    """What a server cannot be told is approximated or left out, and said."""
-    fields: dict[str, Any] = {"tools": (Tool("f"),), "tool_choice": choice, "parallel_tool_calls": None}
-    assert body(preset, **fields).get("tool_choice") == expected
-    assert warned(preset, **fields) == warnings
+    """What a server has no word for is said by sending one tool or none, which means the same: nothing to warn of."""
+    fields: dict[str, Any] = {"tools": (Tool("f"), Tool("g")), "tool_choice": choice}
+    built = body(preset, **fields)
+    assert built.get("tool_choice") == expected
+    assert [tool["function"]["name"] for tool in built.get("tools", [])] == sent
+    assert warned(preset, **fields) == []
+
+
+@pytest.mark.parametrize(
+    ("preset", "fields", "where"),
+    [
+        ("ollama", {"tool_choice": ToolChoice("required")}, "tool_choice"),
+        ("ollama", {"tool_choice": ToolChoice("tool", "f")}, "tool_choice"),
+        ("ollama", {"tool_choice": ToolChoice("none"), "hosted_tools": (HostedTool("x"),)}, "tool_choice"),
+        ("deepseek", {"response_format": ResponseFormat("json_schema", "n", SCHEMA)}, "response_format"),
+    ],
+)
+def test_what_decides_the_answer_and_cannot_be_said_is_an_error(
+    preset: str, fields: dict[str, Any], where: str
+) -> None:
+    """It is never left out, nor said otherwise."""
+    with pytest.raises(UnsupportedParameter) as caught:
+        body(preset, tools=(Tool("f"),), **fields)
+    assert caught.value.violations[0].field == where
+
+
+def test_a_tools_cache_marker_goes_where_it_is_known() -> None:
+    """Elsewhere there is a warning."""
+    tools = (Tool("f", cache=CacheControl()),)
+    assert body("openrouter", tools=tools)["tools"][0]["cache_control"] == {"type": "ephemeral"}
+    assert warned("openai", tools=tools) == [("parameter_stripped", "tools[0].cache_control")]
 
 
 def test_parallel_tool_calls_needs_tools() -> None:

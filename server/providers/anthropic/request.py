@@ -20,7 +20,15 @@ from server.providers.anthropic.tools import (
     build_tools,
     needed_betas,
 )
-from server.providers.params import JsonObject, applicable, approximated, merge_options, raw_object, stripped
+from server.providers.params import (
+    JsonObject,
+    applicable,
+    approximated,
+    at_most_one,
+    merge_options,
+    raw_object,
+    stripped,
+)
 
 DEFAULT_MAX_TOKENS: Final = 16_384
 """max_tokens is required. Where the caller gives none: this, or what the model can at most. It stays below 21,333,
@@ -57,7 +65,7 @@ def build_body(call: ProviderCall) -> tuple[JsonObject, list[str], tuple[Warning
     history = History(call)
     body: JsonObject = {"model": call.model, "max_tokens": _max_tokens(request, call, thinking, betas)}
     history.build(request, body)
-    _sampling(body, request, call)
+    _sampling(body, request, call, warnings)
     if tools := build_tools(request, call):
         body["tools"] = tools
         if (choice := build_tool_choice(request, call, budget=thinking.budget)) is not None:
@@ -104,12 +112,10 @@ def _max_tokens(request: ChatRequest, call: ProviderCall, thinking: ThinkingFiel
     return value
 
 
-def _sampling(body: JsonObject, request: ChatRequest, call: ProviderCall) -> None:
-    temperature = request.temperature
-    if temperature is not None:
-        if temperature > 1 and call.info is not None:
-            raise UnsupportedParameter.field("temperature", f"{call.model} takes 0 to 1 (got {temperature:g})")
-        body["temperature"] = temperature
+def _sampling(body: JsonObject, request: ChatRequest, call: ProviderCall, warnings: list[Warning]) -> None:
+    if (temperature := request.temperature) is not None:
+        known = call.info is not None
+        body["temperature"] = at_most_one("temperature", temperature, request, warnings) if known else temperature
     for name in ("top_p", "top_k"):
         if (value := getattr(request, name)) is not None:
             body[name] = value

@@ -14,7 +14,7 @@ from server.providers.bedrock.families import family_of
 from server.providers.bedrock.history import History
 from server.providers.bedrock.thinking import ThinkingFields, map_thinking
 from server.providers.bedrock.tools import build_tools
-from server.providers.params import JsonObject, applicable, approximated, merge_options, raw_object
+from server.providers.params import JsonObject, applicable, approximated, at_most_one, merge_options, raw_object
 
 _ABSENT: Final[dict[str, tuple[object, ...]]] = {
     "seed": (None,),
@@ -45,7 +45,7 @@ def build_body(call: ProviderCall) -> tuple[JsonObject, tuple[Warning, ...]]:
     history = History(call)
     history.build(request, body)
     extra: JsonObject = dict(thinking.fields)
-    if config := _inference(request, call, thinking, extra):
+    if config := _inference(request, call, thinking, extra, warnings):
         body["inferenceConfig"] = config
     tools = build_tools(request, call, history.used, budget=thinking.budget)
     if tools.config is not None:
@@ -74,20 +74,16 @@ def _absent(call: ProviderCall) -> dict[str, str]:
     return reasons
 
 
-def _inference(request: ChatRequest, call: ProviderCall, thinking: ThinkingFields, extra: JsonObject) -> JsonObject:
+def _inference(
+    request: ChatRequest, call: ProviderCall, thinking: ThinkingFields, extra: JsonObject, warnings: list[Warning]
+) -> JsonObject:
     """inferenceConfig; top_k goes into `extra`, which is additionalModelRequestFields."""
     config: JsonObject = {}
     if (limit := _max_tokens(request, call, thinking)) is not None:
         config["maxTokens"] = limit
     for name, word in (("temperature", "temperature"), ("top_p", "topP")):
-        value = getattr(request, name)
-        if value is None:
-            continue
-        if value > 1:
-            if name not in request.defaults:
-                raise UnsupportedParameter.field(name, f"{call.model}: Converse takes 0 to 1 (got {value:g})")
-            value = 1.0
-        config[word] = value
+        if (value := getattr(request, name)) is not None:
+            config[word] = at_most_one(name, value, request, warnings)
     if request.stop:
         config["stopSequences"] = list(request.stop)
     if request.top_k is not None:

@@ -13,7 +13,7 @@ from server.core.events import Warning
 from server.core.messages import CacheControl, ChatRequest, HostedTool, Tool, ToolChoice
 from server.core.ports import ProviderCall
 from server.providers.bedrock.families import UNKNOWN, family_of
-from server.providers.params import JsonObject, approximated, raw_object
+from server.providers.params import JsonObject, approximated, raw_object, stripped
 
 NO_PARAMETERS: Final = msgspec.Raw(b'{"type":"object","properties":{}}')
 """The schema of a tool without arguments: Converse insists on one."""
@@ -53,7 +53,10 @@ def build_tools(request: ChatRequest, call: ProviderCall, used: Iterable[str], *
         config: JsonObject = {"tools": tools}
         if choice is not None:
             config["toolChoice"] = _choice(choice)
-        return ToolFields(config)
+        warnings: tuple[Warning, ...] = ()
+        if _forbids_parallel(request):
+            warnings = (stripped("parallel_tool_calls", "Converse cannot forbid this model parallel calls"),)
+        return ToolFields(config, warnings=warnings)
     return ToolFields({"tools": tools}, _claude_choice(choice, parallel=request.parallel_tool_calls is not False))
 
 
@@ -90,16 +93,16 @@ def _check_choice(choice: ToolChoice | None, call: ProviderCall, *, budget: int)
 
 
 def _in_claude_words(request: ChatRequest, call: ProviderCall) -> bool:
-    """Whether the choice has to be said in Anthropic's words: `none`, or one call at a time. Raises
-    UnsupportedParameter where the model is not of those that understand them."""
+    """Whether the choice is to be said in Anthropic's words, to a model that understands them: `none`, or one call at
+    a time."""
     family = family_of(call)
     if request.tool_choice is not None and request.tool_choice.mode == "none":
         return True
-    if request.parallel_tool_calls is not False or "parallel_tool_calls" in request.defaults:
-        return False
-    if family.name == "anthropic" or family is UNKNOWN:
-        return True
-    raise UnsupportedParameter.field("parallel_tool_calls", f"{call.model}: Converse cannot forbid parallel calls")
+    return _forbids_parallel(request) and (family.name == "anthropic" or family is UNKNOWN)
+
+
+def _forbids_parallel(request: ChatRequest) -> bool:
+    return request.parallel_tool_calls is False and "parallel_tool_calls" not in request.defaults
 
 
 def _claude_choice(choice: ToolChoice | None, *, parallel: bool) -> JsonObject:

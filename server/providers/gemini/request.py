@@ -48,7 +48,7 @@ def build_body(call: ProviderCall, place: Place) -> tuple[JsonObject, tuple[Warn
     if system := history.system(request):
         body["systemInstruction"] = {"parts": system}
     config: JsonObject = {}
-    _sampling(config, request, call)
+    _sampling(config, request)
     _format(config, request, warnings)
     if request.thinking is not None:
         thinking, more = thinking_config(request.thinking, call.info)
@@ -62,17 +62,13 @@ def build_body(call: ProviderCall, place: Place) -> tuple[JsonObject, tuple[Warn
     _tools(body, call, request, place, warnings)
     merge_options(body, request.provider_options)
     _one_answer(body)
-    told = [warning for warning in warnings if warning.parameter not in call.request.defaults]
-    return body, (*told, *history.warnings)
+    return body, (*warnings, *history.warnings)
 
 
-def _sampling(config: JsonObject, request: ChatRequest, call: ProviderCall) -> None:
+def _sampling(config: JsonObject, request: ChatRequest) -> None:
     for name, wire in _CONFIG.items():
         if (value := getattr(request, name)) is not None:
             config[wire] = value
-    limit = call.info.output_tokens if call.info is not None else None
-    if limit is not None and "max_tokens" in request.defaults and (request.max_tokens or 0) > limit:
-        config["maxOutputTokens"] = limit
     if request.stop:
         config["stopSequences"] = list(request.stop)
 

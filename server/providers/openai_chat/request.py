@@ -8,12 +8,12 @@ import msgspec
 
 from server.core.errors import UnsupportedParameter
 from server.core.events import Warning
-from server.core.messages import ChatRequest, HostedTool, Tool, ToolChoice
+from server.core.messages import ChatRequest, HostedTool, Tool
 from server.core.ports import ProviderCall
 from server.providers.openai_chat.history import DIALECT, History, cache_control
 from server.providers.openai_chat.presets import Preset
 from server.providers.openai_chat.quirks import ThinkingCall
-from server.providers.params import JsonObject, applicable, approximated, merge_options, raw_object, stripped
+from server.providers.params import JsonObject, applicable, merge_options, raw_object, stripped
 from server.providers.passthrough import put_back
 
 NO_PARAMETERS: Final = msgspec.Raw(b'{"type":"object","properties":{}}')
@@ -45,7 +45,7 @@ def build_body(call: ProviderCall, preset: Preset) -> tuple[JsonObject, tuple[Wa
     body: JsonObject = {"model": call.model, "messages": history.build(request)}
     _sampling(body, request, preset)
     _tools(body, request, preset, warnings)
-    _format(body, request, preset, warnings)
+    _format(body, request, preset)
     if request.thinking is not None:
         traits = call.info.thinking if call.info is not None else None
         # A known model that does not think has nothing to turn off.
@@ -75,32 +75,38 @@ def _sampling(body: JsonObject, request: ChatRequest, preset: Preset) -> None:
 
 
 def _tools(body: JsonObject, request: ChatRequest, preset: Preset, warnings: list[Warning]) -> None:
-    tools: list[JsonObject] = [_function(tool, index, preset) for index, tool in enumerate(request.tools)]
+    mode, functions = _choice(request, preset)
+    tools: list[JsonObject] = [_function(tool, index, preset, warnings) for index, tool in functions]
     for index, hosted in enumerate(request.hosted_tools):
         _hosted(body, tools, hosted, index, preset)
     if tools:
         body["tools"] = tools
     if request.parallel_tool_calls is not None and tools:
         body["parallel_tool_calls"] = request.parallel_tool_calls
-    if request.tool_choice is not None:
-        _choice(body, request.tool_choice, preset, warnings)
-
-
-def _choice(body: JsonObject, choice: ToolChoice, preset: Preset, warnings: list[Warning]) -> None:
-    """The nearest mode that the server knows."""
-    mode = choice.mode
-    if mode == "tool" and mode not in preset.tool_choices and "required" in preset.tool_choices:
-        mode = "required"
-        warnings.append(approximated("tool_choice", "the server cannot be told which tool; any was required"))
-    if mode not in preset.tool_choices:
-        warnings.append(stripped("tool_choice", f"{preset.name} knows only {', '.join(preset.tool_choices)}"))
-    elif mode == "tool":
-        body["tool_choice"] = {"type": "function", "function": {"name": choice.name}}
-    else:
+    if mode == "tool" and request.tool_choice is not None:
+        body["tool_choice"] = {"type": "function", "function": {"name": request.tool_choice.name}}
+    elif mode is not None:
         body["tool_choice"] = preset.required if mode == "required" else mode
 
 
-def _function(tool: Tool, index: int, preset: Preset) -> JsonObject:
+def _choice(request: ChatRequest, preset: Preset) -> tuple[str | None, list[tuple[int, Tool]]]:
+    """The mode to send, and the functions beside it. A mode that the server has no word for is said by the functions
+    where they can say it: none at all, or the one that must be called. Raises UnsupportedParameter where not."""
+    functions = list(enumerate(request.tools))
+    if request.tool_choice is None or request.tool_choice.mode in preset.tool_choices:
+        return (request.tool_choice.mode if request.tool_choice is not None else None), functions
+    mode, name = request.tool_choice.mode, request.tool_choice.name
+    if mode == "auto":
+        return None, functions
+    if mode == "none" and not request.hosted_tools:
+        return None, []
+    only = [(index, tool) for index, tool in functions if tool.name == name]
+    if mode == "tool" and "required" in preset.tool_choices and only:
+        return "required", only
+    raise UnsupportedParameter.field("tool_choice", f"{preset.name} knows only {', '.join(preset.tool_choices)}")
+
+
+def _function(tool: Tool, index: int, preset: Preset, warnings: list[Warning]) -> JsonObject:
     function: JsonObject = {"name": tool.name}
     if tool.description is not None:
         function["description"] = tool.description
@@ -112,6 +118,8 @@ def _function(tool: Tool, index: int, preset: Preset) -> JsonObject:
     wire: JsonObject = {"type": "function", "function": function}
     if tool.cache is not None and preset.cache_control:
         wire["cache_control"] = cache_control(tool.cache.ttl)
+    elif tool.cache is not None:
+        warnings.append(stripped(f"tools[{index}].cache_control", f"{preset.name} takes no cache markers"))
     return wire
 
 
@@ -126,11 +134,13 @@ def _hosted(body: JsonObject, tools: list[JsonObject], hosted: HostedTool, index
         raise UnsupportedParameter.field(field, f"{preset.name} runs no {hosted.type} in Chat Completions")
 
 
-def _format(body: JsonObject, request: ChatRequest, preset: Preset, warnings: list[Warning]) -> None:
+def _format(body: JsonObject, request: ChatRequest, preset: Preset) -> None:
     wanted = request.response_format
     if wanted is None or wanted.type == "text":
         return
-    if wanted.type == "json_schema" and wanted.schema is not None and preset.json_schema:
+    if wanted.type == "json_schema" and not preset.json_schema:
+        raise UnsupportedParameter.field("response_format", f"{preset.name} takes no json_schema; ask for json_object")
+    if wanted.type == "json_schema" and wanted.schema is not None:
         schema: JsonObject = {
             "name": wanted.name or "response",
             "schema": raw_object(wanted.schema, "response_format.schema"),
@@ -142,5 +152,3 @@ def _format(body: JsonObject, request: ChatRequest, preset: Preset, warnings: li
         body["response_format"] = {"type": "json_schema", "json_schema": schema}
         return
     body["response_format"] = {"type": "json_object"}
-    if wanted.type == "json_schema":
-        warnings.append(approximated("response_format", "the server takes no schema; any JSON object was asked for"))

@@ -177,7 +177,6 @@ def test_what_tunes_the_answer_and_the_api_has_not_is_left_out_with_a_warning(
 
 
 REFUSED: list[tuple[ModelInfo | None, dict[str, Any], str, str]] = [
-    (BOTH, {"temperature": 1.5}, "temperature", "0 to 1"),
     (BOTH, {"response_format": ResponseFormat("json_object")}, "response_format", "json_schema"),
     (PLAIN, {"response_format": ResponseFormat("json_schema", "n", SCHEMA)}, "response_format", "claude-3-opus"),
     (PLAIN, {"hosted_tools": (HostedTool("web_search"),)}, "server_tools[0]", "claude-3-opus"),

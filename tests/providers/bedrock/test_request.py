@@ -102,12 +102,9 @@ def test_a_default_of_the_gateway_is_left_out_or_fitted_without_a_word() -> None
 @pytest.mark.parametrize(
     ("fields", "field"),
     [
-        ({"temperature": 1.5}, "temperature"),
-        ({"top_p": 1.01}, "top_p"),
         ({"response_format": ResponseFormat("json_object")}, "response_format"),
         ({"response_format": ResponseFormat("json_schema", "n", "{}"), "info": NOVA}, "response_format"),
         ({"hosted_tools": (HostedTool("web_search"),), "info": CLAUDE}, "server_tools[0]"),
-        ({"tools": (WEATHER,), "parallel_tool_calls": False, "info": NOVA}, "parallel_tool_calls"),
         ({"tools": (WEATHER,), "tool_choice": ToolChoice("required"), "info": CLAUDE_ADAPTIVE}, "tool_choice"),
     ],
 )

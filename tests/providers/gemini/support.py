@@ -28,7 +28,8 @@ def info(model: str = "m", **fields: Any) -> ModelInfo:
 
 
 LEVELS = info(
-    capabilities=("reasoning",), thinking=ThinkingTraits(default_on=True, can_disable=False, efforts=("low", "high"))
+    capabilities=("reasoning", "tools", "vision", "documents", "web_search", "code_execution"),
+    thinking=ThinkingTraits(default_on=True, can_disable=False, efforts=("low", "high")),
 )
 """A model of the third generation."""
 
