@@ -150,15 +150,16 @@ def test_what_decides_the_answer_is_never_left_out(slug: str, row: str, fields: 
     assert any(mark in sent for mark in marks), sent
 
 
-def test_media_in_a_tools_result_is_found() -> None:
+@each_wire
+def test_media_in_a_tools_result_is_found(slug: str, row: str) -> None:
     """What a model cannot see it cannot see in a result either."""
     result = ToolResult("c", (Text("see"), Image(Inline("image/png", CANARY))))
     with pytest.raises(UnsupportedParameter) as caught:
-        build("gemini", "", info("gemini", capabilities=("tools",)), messages=(HI, Message("tool", (result,))))
+        build(slug, row, info(slug, capabilities=("tools",)), messages=(HI, Message("tool", (result,))))
     assert caught.value.violations[0].field == "messages[1].parts[0]"
 
 
-@pytest.mark.parametrize("slug", ["anthropic", "bedrock"])
+@pytest.mark.parametrize("slug", [slug for slug in ("anthropic", "bedrock") if slug in ENTRIES])
 def test_a_temperature_above_a_providers_range_is_its_highest(slug: str) -> None:
     """With a warning, unless it was the gateway's."""
     model = info(slug, capabilities=("tools",))

@@ -7,19 +7,38 @@ import sys
 
 import pytest
 
+from buf.validate import validate_pb2
+from dragoman.v1.chat_pb2 import ChatRequest
 from server.core.errors import InvalidRequest
+from server.core.provider_config import PROVIDERS
 from server.providers.registry import ENTRIES, ProviderRegistry
 from server.providers.transport.fake import FakeTransport
+from tests.support.process import PROJECT
 
 
-def test_the_seven_slugs_have_names() -> None:
-    """Every slug of the contract, with a name for people."""
-    slugs = ProviderRegistry(FakeTransport()).slugs()
-    assert set(slugs) == {"openai", "anthropic", "bedrock", "groq", "gemini", "xai", "custom"}
-    assert all(slugs.values())
+def contract_slugs() -> list[str]:
+    """The words that ChatRequest.provider takes."""
+    options = ChatRequest.DESCRIPTOR.fields_by_name["provider"].GetOptions()
+    pattern = options.Extensions[validate_pb2.field].string.pattern
+    return pattern.removeprefix("^(?i:").removesuffix(")$").split("|")
 
 
-@pytest.mark.parametrize("slug", ["groq", "xai", "custom"])
+def test_contract_configurations_and_catalogue_know_the_same_slugs() -> None:
+    """One list of providers, wherever one is named."""
+    tables = [path.stem for path in (PROJECT / "server" / "data" / "models").glob("*.json")]
+    assert sorted(contract_slugs()) == sorted(PROVIDERS) == sorted(tables)
+
+
+@pytest.mark.parametrize("slug", ENTRIES)
+def test_every_row_is_a_provider_of_the_contract_with_a_name_and_an_adapter(slug: str) -> None:
+    """A name for people, and a port that can be called."""
+    registry = ProviderRegistry(FakeTransport())
+    assert slug in contract_slugs()
+    assert registry.slugs()[slug]
+    assert {"chat", "list_models", "validate"} <= {*dir(registry.get(slug))}
+
+
+@pytest.mark.parametrize("slug", ENTRIES)
 def test_an_adapter_is_made_once(slug: str) -> None:
     """The same instance for every call."""
     registry = ProviderRegistry(FakeTransport())
