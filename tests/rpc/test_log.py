@@ -7,6 +7,8 @@ import logging
 import sys
 from typing import Any
 
+import pytest
+
 from server.rpc.log import JsonFormatter
 
 
@@ -31,6 +33,23 @@ def test_own_records_are_written_with_their_arguments_and_fields() -> None:
         "tokens": 3,
         "odd": "object",
     }
+
+
+@pytest.mark.parametrize("text", ["plain", "two\nlines", "Grüße", "\ud800", "\x00\u2028"])
+def test_any_text_is_written_in_ascii_and_read_back(text: str) -> None:
+    record = logging.LogRecord("dragoman.access", logging.INFO, __file__, 1, "call", (), None)
+    record.fields = {"model": text, "tokens": 3, "share": 0.5, "cached": None}
+    written = JsonFormatter().format(record)
+    assert written.isascii()
+    assert json.loads(written)["model"] == text
+
+
+def test_times_are_in_utc_to_the_millisecond() -> None:
+    record = logging.LogRecord("dragoman.access", logging.INFO, __file__, 1, "call", (), None)
+    formatter = JsonFormatter()
+    for created, written in ((0.5, "1970-01-01T00:00:00.500+00:00"), (86399.0625, "1970-01-01T23:59:59.062+00:00")):
+        record.created = created
+        assert json.loads(formatter.format(record))["time"] == written
 
 
 def test_foreign_records_are_written_without_their_arguments_and_further_lines() -> None:
