@@ -24,12 +24,13 @@ _sym_db = _symbol_database.Default()
 
 from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 from dragoman.v1 import chat_pb2 as dragoman_dot_v1_dot_chat__pb2
+from dragoman.v1 import embedding_pb2 as dragoman_dot_v1_dot_embedding__pb2
 from dragoman.v1 import usage_pb2 as dragoman_dot_v1_dot_usage__pb2
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from google.api import httpbody_pb2 as google_dot_api_dot_httpbody__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1d\x64ragoman/v1/llm_service.proto\x12\x0b\x64ragoman.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x16\x64ragoman/v1/chat.proto\x1a\x17\x64ragoman/v1/usage.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x19google/api/httpbody.proto\"\xfb\x01\n\x0fGenerateRequest\x12\x1b\n\x06prompt\x18\x01 \x01(\tB\x0b\xbaH\x08r\x06\x10\x01\x18\x80\xb5\x18\x12\x17\n\x05model\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x04\x12\x31\n\x0btemperature\x18\x03 \x01(\x01\x42\x17\xbaH\x14\x12\x12\x19\x00\x00\x00\x00\x00\x00\x00@)\x00\x00\x00\x00\x00\x00\x00\x00H\x00\x88\x01\x01\x12 \n\nmax_tokens\x18\x04 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x01H\x01\x88\x01\x01\x12 \n\rsystem_prompt\x18\x05 \x01(\tB\t\xbaH\x06r\x04\x18\x80\xb5\x18\x12\x1c\n\nproject_id\x18\x06 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01\x42\x0e\n\x0c_temperatureB\r\n\x0b_max_tokens\"\xd8\x01\n\x10GenerateResponse\x12\x11\n\x04text\x18\x01 \x01(\tH\x00\x88\x01\x01\x12\r\n\x05model\x18\x02 \x01(\t\x12\x15\n\rfinish_reason\x18\x03 \x01(\t\x12!\n\x05usage\x18\x04 \x01(\x0b\x32\x12.dragoman.v1.Usage\x12&\n\x08warnings\x18\x05 \x03(\x0b\x32\x14.dragoman.v1.Warning\x12\x19\n\x11raw_finish_reason\x18\x06 \x01(\t\x12\x10\n\x08provider\x18\x07 \x01(\t\x12\n\n\x02id\x18\x08 \x01(\tB\x07\n\x05_text2\xee\x03\n\nLLMService\x12k\n\x08Generate\x12\x1c.dragoman.v1.GenerateRequest\x1a\x1d.dragoman.v1.GenerateResponse\"\"\x82\xd3\xe4\x93\x02\x1c\"\x17/api/v1/ai/llm/generate:\x01*\x12k\n\x0cGenerateText\x12\x1c.dragoman.v1.GenerateRequest\x1a\x14.google.api.HttpBody\"\'\x82\xd3\xe4\x93\x02!\"\x1c/api/v1/ai/llm/generate:text:\x01*\x12}\n\x08\x43omplete\x12\x18.dragoman.v1.ChatRequest\x1a\x19.dragoman.v1.ChatResponse\"<\x82\xd3\xe4\x93\x02\x36\"\x13/api/v1/ai/llm/chat:\x01*Z\x1c\"\x17/api/v1/runtime/v1/chat:\x01*\x12\x86\x01\n\x04\x43hat\x12\x18.dragoman.v1.ChatRequest\x1a\x16.dragoman.v1.ChatEvent\"J\x82\xd3\xe4\x93\x02\x44\"\x1a/api/v1/ai/llm/chat:stream:\x01*Z#\"\x1e/api/v1/runtime/v1/chat:stream:\x01*0\x01\x42+\n\x0f\x64\x65v.dragoman.v1P\x01Z\x16\x64ragoman/v1;dragomanv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1d\x64ragoman/v1/llm_service.proto\x12\x0b\x64ragoman.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x16\x64ragoman/v1/chat.proto\x1a\x1b\x64ragoman/v1/embedding.proto\x1a\x17\x64ragoman/v1/usage.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x19google/api/httpbody.proto\"\xfb\x01\n\x0fGenerateRequest\x12\x1b\n\x06prompt\x18\x01 \x01(\tB\x0b\xbaH\x08r\x06\x10\x01\x18\x80\xb5\x18\x12\x17\n\x05model\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x04\x12\x31\n\x0btemperature\x18\x03 \x01(\x01\x42\x17\xbaH\x14\x12\x12\x19\x00\x00\x00\x00\x00\x00\x00@)\x00\x00\x00\x00\x00\x00\x00\x00H\x00\x88\x01\x01\x12 \n\nmax_tokens\x18\x04 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x01H\x01\x88\x01\x01\x12 \n\rsystem_prompt\x18\x05 \x01(\tB\t\xbaH\x06r\x04\x18\x80\xb5\x18\x12\x1c\n\nproject_id\x18\x06 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01\x42\x0e\n\x0c_temperatureB\r\n\x0b_max_tokens\"\xd8\x01\n\x10GenerateResponse\x12\x11\n\x04text\x18\x01 \x01(\tH\x00\x88\x01\x01\x12\r\n\x05model\x18\x02 \x01(\t\x12\x15\n\rfinish_reason\x18\x03 \x01(\t\x12!\n\x05usage\x18\x04 \x01(\x0b\x32\x12.dragoman.v1.Usage\x12&\n\x08warnings\x18\x05 \x03(\x0b\x32\x14.dragoman.v1.Warning\x12\x19\n\x11raw_finish_reason\x18\x06 \x01(\t\x12\x10\n\x08provider\x18\x07 \x01(\t\x12\n\n\x02id\x18\x08 \x01(\tB\x07\n\x05_text2\xd8\x04\n\nLLMService\x12k\n\x08Generate\x12\x1c.dragoman.v1.GenerateRequest\x1a\x1d.dragoman.v1.GenerateResponse\"\"\x82\xd3\xe4\x93\x02\x1c\"\x17/api/v1/ai/llm/generate:\x01*\x12k\n\x0cGenerateText\x12\x1c.dragoman.v1.GenerateRequest\x1a\x14.google.api.HttpBody\"\'\x82\xd3\xe4\x93\x02!\"\x1c/api/v1/ai/llm/generate:text:\x01*\x12}\n\x08\x43omplete\x12\x18.dragoman.v1.ChatRequest\x1a\x19.dragoman.v1.ChatResponse\"<\x82\xd3\xe4\x93\x02\x36\"\x13/api/v1/ai/llm/chat:\x01*Z\x1c\"\x17/api/v1/runtime/v1/chat:\x01*\x12\x86\x01\n\x04\x43hat\x12\x18.dragoman.v1.ChatRequest\x1a\x16.dragoman.v1.ChatEvent\"J\x82\xd3\xe4\x93\x02\x44\"\x1a/api/v1/ai/llm/chat:stream:\x01*Z#\"\x1e/api/v1/runtime/v1/chat:stream:\x01*0\x01\x12h\n\x05\x45mbed\x12\x19.dragoman.v1.EmbedRequest\x1a\x1a.dragoman.v1.EmbedResponse\"(\x82\xd3\xe4\x93\x02\"\"\x1d/api/v1/runtime/v1/embeddings:\x01*B+\n\x0f\x64\x65v.dragoman.v1P\x01Z\x16\x64ragoman/v1;dragomanv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -57,10 +58,12 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LLMSERVICE'].methods_by_name['Complete']._serialized_options = b'\202\323\344\223\0026\"\023/api/v1/ai/llm/chat:\001*Z\034\"\027/api/v1/runtime/v1/chat:\001*'
   _globals['_LLMSERVICE'].methods_by_name['Chat']._loaded_options = None
   _globals['_LLMSERVICE'].methods_by_name['Chat']._serialized_options = b'\202\323\344\223\002D\"\032/api/v1/ai/llm/chat:stream:\001*Z#\"\036/api/v1/runtime/v1/chat:stream:\001*'
-  _globals['_GENERATEREQUEST']._serialized_start=182
-  _globals['_GENERATEREQUEST']._serialized_end=433
-  _globals['_GENERATERESPONSE']._serialized_start=436
-  _globals['_GENERATERESPONSE']._serialized_end=652
-  _globals['_LLMSERVICE']._serialized_start=655
-  _globals['_LLMSERVICE']._serialized_end=1149
+  _globals['_LLMSERVICE'].methods_by_name['Embed']._loaded_options = None
+  _globals['_LLMSERVICE'].methods_by_name['Embed']._serialized_options = b'\202\323\344\223\002\"\"\035/api/v1/runtime/v1/embeddings:\001*'
+  _globals['_GENERATEREQUEST']._serialized_start=211
+  _globals['_GENERATEREQUEST']._serialized_end=462
+  _globals['_GENERATERESPONSE']._serialized_start=465
+  _globals['_GENERATERESPONSE']._serialized_end=681
+  _globals['_LLMSERVICE']._serialized_start=684
+  _globals['_LLMSERVICE']._serialized_end=1284
 # @@protoc_insertion_point(module_scope)

@@ -4,6 +4,7 @@ import grpc
 import warnings
 
 from dragoman.v1 import chat_pb2 as dragoman_dot_v1_dot_chat__pb2
+from dragoman.v1 import embedding_pb2 as dragoman_dot_v1_dot_embedding__pb2
 from dragoman.v1 import llm_service_pb2 as dragoman_dot_v1_dot_llm__service__pb2
 from google.api import httpbody_pb2 as google_dot_api_dot_httpbody__pb2
 
@@ -72,6 +73,11 @@ class LLMServiceStub:
                 '/dragoman.v1.LLMService/Chat',
                 request_serializer=dragoman_dot_v1_dot_chat__pb2.ChatRequest.SerializeToString,
                 response_deserializer=dragoman_dot_v1_dot_chat__pb2.ChatEvent.FromString,
+                _registered_method=True)
+        self.Embed = channel.unary_unary(
+                '/dragoman.v1.LLMService/Embed',
+                request_serializer=dragoman_dot_v1_dot_embedding__pb2.EmbedRequest.SerializeToString,
+                response_deserializer=dragoman_dot_v1_dot_embedding__pb2.EmbedResponse.FromString,
                 _registered_method=True)
 
 
@@ -148,6 +154,15 @@ class LLMServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Embed(self, request, context):
+        """Turns texts into vectors, one each, in the same order. All of them or none: a part is never left out.
+
+        Role: member. Status codes: see the service.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_LLMServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -170,6 +185,11 @@ def add_LLMServiceServicer_to_server(servicer, server):
                     servicer.Chat,
                     request_deserializer=dragoman_dot_v1_dot_chat__pb2.ChatRequest.FromString,
                     response_serializer=dragoman_dot_v1_dot_chat__pb2.ChatEvent.SerializeToString,
+            ),
+            'Embed': grpc.unary_unary_rpc_method_handler(
+                    servicer.Embed,
+                    request_deserializer=dragoman_dot_v1_dot_embedding__pb2.EmbedRequest.FromString,
+                    response_serializer=dragoman_dot_v1_dot_embedding__pb2.EmbedResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -297,6 +317,33 @@ class LLMService:
             '/dragoman.v1.LLMService/Chat',
             dragoman_dot_v1_dot_chat__pb2.ChatRequest.SerializeToString,
             dragoman_dot_v1_dot_chat__pb2.ChatEvent.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Embed(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dragoman.v1.LLMService/Embed',
+            dragoman_dot_v1_dot_embedding__pb2.EmbedRequest.SerializeToString,
+            dragoman_dot_v1_dot_embedding__pb2.EmbedResponse.FromString,
             options,
             channel_credentials,
             insecure,

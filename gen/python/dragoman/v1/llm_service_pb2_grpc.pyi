@@ -5,6 +5,7 @@ isort:skip_file
 
 from collections import abc as _abc
 from dragoman.v1 import chat_pb2 as _chat_pb2
+from dragoman.v1 import embedding_pb2 as _embedding_pb2
 from dragoman.v1 import llm_service_pb2 as _llm_service_pb2
 from google.api import httpbody_pb2 as _httpbody_pb2
 from grpc import aio as _aio
@@ -89,6 +90,11 @@ class LLMServiceStub:
 
     Role: member. Status codes: see the service.
     """
+    Embed: _grpc.UnaryUnaryMultiCallable[_embedding_pb2.EmbedRequest, _embedding_pb2.EmbedResponse]
+    """Turns texts into vectors, one each, in the same order. All of them or none: a part is never left out.
+
+    Role: member. Status codes: see the service.
+    """
 
 @_typing.type_check_only
 class LLMServiceAsyncStub(LLMServiceStub):
@@ -146,6 +152,11 @@ class LLMServiceAsyncStub(LLMServiceStub):
 
     gRPC callers get a failure as the RPC's status, after the events so far, and no `failed` event. REST callers cannot
     see trailers: they get it as the `failed` event once the stream has begun, and as an HTTP error before.
+
+    Role: member. Status codes: see the service.
+    """
+    Embed: _aio.UnaryUnaryMultiCallable[_embedding_pb2.EmbedRequest, _embedding_pb2.EmbedResponse]  # type: ignore[assignment]
+    """Turns texts into vectors, one each, in the same order. All of them or none: a part is never left out.
 
     Role: member. Status codes: see the service.
     """
@@ -227,6 +238,17 @@ class LLMServiceServicer(metaclass=_abc_1.ABCMeta):
 
         gRPC callers get a failure as the RPC's status, after the events so far, and no `failed` event. REST callers cannot
         see trailers: they get it as the `failed` event once the stream has begun, and as an HTTP error before.
+
+        Role: member. Status codes: see the service.
+        """
+
+    @_abc_1.abstractmethod
+    def Embed(
+        self,
+        request: _embedding_pb2.EmbedRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_embedding_pb2.EmbedResponse, _abc.Awaitable[_embedding_pb2.EmbedResponse]]:
+        """Turns texts into vectors, one each, in the same order. All of them or none: a part is never left out.
 
         Role: member. Status codes: see the service.
         """

@@ -48,6 +48,11 @@ class OpenAIServiceStub:
 
     Role: member. Status codes: see LLMService.
     """
+    CreateEmbedding: _grpc.UnaryStreamMultiCallable[_httpbody_pb2.HttpBody, _httpbody_pb2.HttpBody]
+    """Creates embeddings: one JSON object, in as many pieces as its length asks for.
+
+    Role: member. Status codes: see LLMService.
+    """
     ListOpenAIModels: _grpc.UnaryUnaryMultiCallable[_openai_service_pb2.ListOpenAIModelsRequest, _httpbody_pb2.HttpBody]
     """Lists the models enabled for the workspace, as OpenAI's list.
 
@@ -75,6 +80,11 @@ class OpenAIServiceAsyncStub(OpenAIServiceStub):
 
     `x-dragoman-warning` headers name what of the request was left out, changed or approximated, as far as it is known
     when the answer begins; the member `x_dragoman` of the answer, or of a stream's last chunk, has all of it.
+
+    Role: member. Status codes: see LLMService.
+    """
+    CreateEmbedding: _aio.UnaryStreamMultiCallable[_httpbody_pb2.HttpBody, _httpbody_pb2.HttpBody]  # type: ignore[assignment]
+    """Creates embeddings: one JSON object, in as many pieces as its length asks for.
 
     Role: member. Status codes: see LLMService.
     """
@@ -108,6 +118,17 @@ class OpenAIServiceServicer(metaclass=_abc_1.ABCMeta):
 
         `x-dragoman-warning` headers name what of the request was left out, changed or approximated, as far as it is known
         when the answer begins; the member `x_dragoman` of the answer, or of a stream's last chunk, has all of it.
+
+        Role: member. Status codes: see LLMService.
+        """
+
+    @_abc_1.abstractmethod
+    def CreateEmbedding(
+        self,
+        request: _httpbody_pb2.HttpBody,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_httpbody_pb2.HttpBody], _abc.AsyncIterator[_httpbody_pb2.HttpBody]]:
+        """Creates embeddings: one JSON object, in as many pieces as its length asks for.
 
         Role: member. Status codes: see LLMService.
         """
