@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ipaddress
 import logging
 import signal
 import sys
@@ -26,6 +27,7 @@ from server.rpc.health import Lifecycle
 from server.rpc.interceptors import CallInterceptor
 from server.rpc.log import JsonFormatter
 from server.rpc.register import SERVICES, register
+from server.rpc.tls import CertificateFiles, ServerCertificates
 from server.rpc.validation import RequestValidator
 from server.services.access import Access, utc_now
 from server.services.audit import AuditLog, RefusalLog
@@ -236,14 +238,25 @@ def _channel_options(settings: Settings) -> list[tuple[str, int]]:
 
 def _listen(server: grpc.aio.Server, settings: Settings) -> int:
     place = f"{settings.grpc_host}:{settings.grpc_port}"
+    files = settings.tls_files()
+    credentials = ServerCertificates(CertificateFiles(*files)).credentials() if files else None
+    if credentials is None and not _is_loopback(settings.grpc_host):
+        log.warning("serving without TLS", extra={"fields": {"host": settings.grpc_host}})
     try:
-        port = server.add_insecure_port(place)
+        port = server.add_secure_port(place, credentials) if credentials else server.add_insecure_port(place)
     except RuntimeError as exc:
         raise SetupError(
             f"The gRPC server cannot listen on {place}; is the port taken?",
             mend="Stop what uses it, or set DRAGOMAN_GRPC_PORT.",
         ) from exc
     return int(port)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 async def serve(settings: Settings, *, on_ready: Callable[[int], None] | None = None) -> None:

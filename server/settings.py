@@ -64,6 +64,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     grpc_host: str = "127.0.0.1"
     grpc_port: Port = 50051
+    tls_cert_file: Path | None = None
+    """PEM: the gRPC server's certificate and what it was signed by. None: the server speaks without TLS. This file and
+    the next two are read again when they change."""
+    tls_key_file: Path | None = None
+    """PEM: its private key."""
+    tls_client_ca_file: Path | None = None
+    """PEM: authorities; who connects must have a certificate of one of them (mutual TLS). None: nobody needs one."""
     http_port: Port = 8080
     """Where the dev profile's Envoy serves REST."""
     demo_port: Port = 8090
@@ -103,6 +110,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         """The database's address, the default one included."""
         return self.database_url or Secret(f"sqlite:///{self.home / 'dragoman.db'}")
 
+    def tls_files(self) -> tuple[Path, Path, Path | None] | None:
+        """The files of certificate, key and client authorities; None where the server speaks without TLS."""
+        if self.tls_cert_file is None or self.tls_key_file is None:
+            return None
+        return self.tls_cert_file, self.tls_key_file, self.tls_client_ca_file
+
     def master_key_path(self) -> Path | None:
         """The file that the master key stands in; None when it comes from the environment or a command."""
         if self.master_key is not None or self.master_key_command is not None:
@@ -129,6 +142,10 @@ def load_settings(environ: Mapping[str, str]) -> Settings:
                 problems.append(f"{name} must be {exc}.")
     if "master_key" in values and "master_key_file" in values:
         problems.append("DRAGOMAN_MASTER_KEY and DRAGOMAN_MASTER_KEY_FILE are both set; give one of them.")
+    if ("tls_cert_file" in values) != ("tls_key_file" in values):
+        problems.append("DRAGOMAN_TLS_CERT_FILE and DRAGOMAN_TLS_KEY_FILE belong together; give both of them.")
+    elif "tls_client_ca_file" in values and "tls_cert_file" not in values:
+        problems.append("DRAGOMAN_TLS_CLIENT_CA_FILE needs DRAGOMAN_TLS_CERT_FILE and DRAGOMAN_TLS_KEY_FILE.")
     if problems:
         raise SetupError("\n".join(problems), mend="")
     return Settings(**values)

@@ -77,6 +77,17 @@ def test_all_problems_are_told_at_once() -> None:
     assert len(str(caught.value).splitlines()) == 3
 
 
+def test_a_certificate_has_its_key_beside_it_and_client_authorities_are_of_no_use_alone() -> None:
+    files = {"DRAGOMAN_TLS_CERT_FILE": "c.pem", "DRAGOMAN_TLS_KEY_FILE": "k.pem", "DRAGOMAN_TLS_CLIENT_CA_FILE": "a"}
+    assert load_settings(files).tls_files() == (Path("c.pem"), Path("k.pem"), Path("a"))
+    for missing in ("DRAGOMAN_TLS_CERT_FILE", "DRAGOMAN_TLS_KEY_FILE"):
+        with pytest.raises(SetupError, match="belong together"):
+            load_settings({name: value for name, value in files.items() if name != missing})
+    with pytest.raises(SetupError, match="DRAGOMAN_TLS_CLIENT_CA_FILE needs"):
+        load_settings({"DRAGOMAN_TLS_CLIENT_CA_FILE": "a.pem"})
+    assert load_settings({}).tls_files() is None
+
+
 def test_two_places_for_the_master_key_are_refused() -> None:
     with pytest.raises(SetupError, match="are both set"):
         load_settings({"DRAGOMAN_MASTER_KEY": "a", "DRAGOMAN_MASTER_KEY_FILE": "b"})

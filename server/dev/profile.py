@@ -132,6 +132,11 @@ def _taken_signals() -> list[signal.Signals]:
 
 
 def _profile(settings: Settings, environ: Mapping[str, str], ports: Ports, home: Path, started: float) -> Profile:
+    if settings.tls_files() is not None:
+        raise SetupError(
+            "The dev profile speaks on loopback without TLS, and DRAGOMAN_TLS_CERT_FILE is set.",
+            mend="Unset it, or run 'dragoman serve' behind an Envoy of your own (docs/tls.md).",
+        )
     allowed = settings.allowed_endpoints
     openai_key = environ.get("OPENAI_API_KEY", "").strip()
     grace = settings.shutdown_grace_seconds

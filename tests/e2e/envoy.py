@@ -42,9 +42,14 @@ class Proxy:
 
 
 @contextmanager
-def proxy(folder: Path, server: Address, *, replace: dict[str, str] | None = None) -> Iterator[Proxy]:
-    """Run Envoy before the gRPC server at `server`. folder: an empty one. replace: texts of envoy.yaml, for limits."""
-    config = render((PROJECT / "envoy.yaml").read_text(), rest=ANY_PORT, server=server, admin=ANY_PORT)
+def proxy(
+    folder: Path, server: Address, *, replace: dict[str, str] | None = None, template: str | None = None
+) -> Iterator[Proxy]:
+    """Run Envoy before the gRPC server at `server`. folder: an empty one. replace: texts of envoy.yaml, for limits.
+    template: what to run in the place of envoy.yaml."""
+    if template is None:
+        template = (PROJECT / "envoy.yaml").read_text()
+    config = render(template, rest=ANY_PORT, server=server, admin=ANY_PORT)
     for old, new in (replace or {}).items():
         assert old in config, f"envoy.yaml no longer says {old!r}"
         config = config.replace(old, new)

@@ -119,10 +119,11 @@ def start_server(environ: dict[str, str], log: Path | None = None) -> RunningPro
 
 
 @contextmanager
-def running_stack(folder: Path, **settings: str) -> Iterator[Stack]:
+def running_stack(folder: Path, *, template: str | None = None, **settings: str) -> Iterator[Stack]:
     """A gateway with two workspaces; the own one has the demo provider as `demo` and its model as default.
 
-    folder: an empty one. settings: DRAGOMAN_ variables beyond the defaults, by lower-case name.
+    folder: an empty one. template: in the place of envoy.yaml. settings: DRAGOMAN_ variables beyond the defaults, by
+    lower-case name.
     """
     home = folder / "home"
     home.mkdir()
@@ -147,7 +148,7 @@ def running_stack(folder: Path, **settings: str) -> Iterator[Stack]:
         keys = asyncio.run(_furnish(config, demo))
         server = stack.enter_context(start_server(environ, folder / "server.log"))
         (folder / "envoy").mkdir()
-        envoy = stack.enter_context(proxy(folder / "envoy", Address("127.0.0.1", config.grpc_port)))
+        envoy = stack.enter_context(proxy(folder / "envoy", Address("127.0.0.1", config.grpc_port), template=template))
         yield Stack(home, config, environ, keys, demo, server, envoy)
 
 
