@@ -124,3 +124,59 @@ def test_a_key_shows_its_fingerprint_alone() -> None:
 def test_a_key_of_another_length_is_refused(length: int) -> None:
     with pytest.raises(ValueError, match="32 bytes"):
         Key(bytes(length))
+
+
+keys = st.lists(st.binary(min_size=32, max_size=32), min_size=1, max_size=6, unique=True).map(
+    lambda materials: [Key(material) for material in materials]
+)
+
+
+@given(keys, values, purposes, contexts)
+def test_through_any_line_of_rotations_a_value_stays_what_it_is(
+    line: list[Key], value: bytes, purpose: Purpose, context: tuple[str, ...]
+) -> None:
+    """Each step seals anew by the next key, and both open meanwhile; at the end the last key alone does."""
+    ring = Keyring(line[0])
+    sealed = ring.seal(value, purpose, *context)
+    for key in line[1:]:
+        before, ring = ring, ring.with_key(key, active=True)
+        opened = ring.open(sealed, purpose, *context)
+        assert opened == value == before.open(sealed, purpose, *context)
+        sealed = ring.seal(opened, purpose, *context)
+        assert sealed_by(sealed) == key.id
+        with pytest.raises(UnknownKey):
+            before.open(sealed, purpose, *context)
+    assert Keyring(line[-1]).open(sealed, purpose, *context) == value
+    assert ring.ids() == {key.id for key in line}
+
+
+@given(keys, values, st.data())
+def test_a_ring_opens_what_any_of_its_keys_sealed_and_nothing_of_a_key_that_left(
+    line: list[Key], value: bytes, data: st.DataObject
+) -> None:
+    sealed = [key.seal(value, Purpose.DATA_KEY, "ws") for key in line]
+    kept = data.draw(st.lists(st.sampled_from(line), min_size=1, unique_by=lambda key: key.id))
+    ring = Keyring(kept[0], kept[1:])
+    for key, each in zip(line, sealed, strict=True):
+        if key.id in ring.ids():
+            assert ring.open(each, Purpose.DATA_KEY, "ws") == value
+        else:
+            with pytest.raises(UnknownKey) as caught:
+                ring.open(each, Purpose.DATA_KEY, "ws")
+            assert caught.value.key_id == key.id
+
+
+@given(keys, values, st.data())
+def test_under_a_ring_any_changed_bit_fails_also_one_of_the_keys_id(
+    line: list[Key], value: bytes, data: st.DataObject
+) -> None:
+    """Where the change names another key of the ring, too."""
+    ring = Keyring(line[0], line[1:])
+    sealed = bytearray(ring.seal(value, Purpose.CREDENTIAL, "ws"))
+    if data.draw(st.booleans()) and len(line) > 1:
+        sealed[1:9] = bytes.fromhex(line[1].id)
+    else:
+        bit = data.draw(st.integers(0, len(sealed) * 8 - 1))
+        sealed[bit // 8] ^= 1 << bit % 8
+    with pytest.raises(CipherError):
+        ring.open(bytes(sealed), Purpose.CREDENTIAL, "ws")

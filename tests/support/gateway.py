@@ -23,35 +23,55 @@ from server.settings import Settings
 from server.store.master_key import create_master_key_file
 from server.store.schema import migrate
 
+Metadata = tuple[tuple[str, str], ...]
+
 
 @dataclass
 class Gateway:
-    """A server that runs in this process, and an admin's stubs."""
+    """A server that runs in this process, an admin's stubs, and the organisation's metadata beside the admin's."""
 
     running: RunningServer
     configs: Any
     llm: Any
-    metadata: tuple[tuple[str, str], ...]
+    metadata: Metadata
+    organisation: Metadata
 
-    async def add(self, endpoint: str, name: str = "it", secret: str = "sk-canary-0123456789") -> str:
+    async def add(
+        self,
+        endpoint: str,
+        name: str = "it",
+        secret: str = "sk-canary-0123456789",
+        *,
+        key: str | None = None,
+        workspace: str = "ws_1",
+        org: bool = False,
+    ) -> str:
+        """The id of a new configuration. org: made by the organisation's admin."""
         request = config_pb.CreateProviderConfigRequest(
-            name=name, ai_type="OTHER", workspace_id="ws_1", endpoint=endpoint, secret=secret
+            name=name, ai_type="OTHER", workspace_id=workspace, endpoint=endpoint, secret=secret, key=key
         )
-        return str((await self.configs.CreateProviderConfig(request, metadata=self.metadata)).ai_llm_id)
+        answer = await self.configs.CreateProviderConfig(request, metadata=self._as(org))
+        return str(answer.ai_llm_id)
 
-    async def validate(self, id: str) -> tuple[bool, str]:
+    async def validate(self, id: str, *, org: bool = False) -> tuple[bool, str]:
         request = config_pb.ValidateProviderConfigRequest(id=id)
-        answer = await self.configs.ValidateProviderConfig(request, metadata=self.metadata)
+        answer = await self.configs.ValidateProviderConfig(request, metadata=self._as(org))
         return answer.success, answer.message
 
-    async def chat(self, model: str = "custom/demo-chat") -> Any:
-        request = pb.ChatRequest(model=model, messages=[pb.Message(role="user", content="hi")])
+    async def chat(self, model: str = "custom/demo-chat", *, config: str = "") -> Any:
+        request = pb.ChatRequest(model=model, provider_name=config, messages=[pb.Message(role="user", content="hi")])
         return await self.llm.Complete(request, metadata=self.metadata)
+
+    def _as(self, org: bool) -> Metadata:
+        return self.organisation if org else self.metadata
 
 
 @contextlib.asynccontextmanager
-async def gateway(home: Path, *, hosts: Sequence[str] = (), networks: Sequence[str] = ()) -> AsyncIterator[Gateway]:
-    """With the workspace ws_1. hosts, networks: endpoints that the operator allows."""
+async def gateway(
+    home: Path, *, hosts: Sequence[str] = (), networks: Sequence[str] = (), fresh: bool = True
+) -> AsyncIterator[Gateway]:
+    """With the workspace ws_1 of organisation org. hosts, networks: endpoints that the operator allows. fresh: whether
+    the home is a new one, else it is that of an earlier gateway."""
     allowed = EndpointPolicy(
         frozenset((host, int(port)) for host, _, port in (each.rpartition(":") for each in hosts)),
         tuple(ipaddress.ip_network(each) for each in networks),
@@ -63,13 +83,21 @@ async def gateway(home: Path, *, hosts: Sequence[str] = (), networks: Sequence[s
     await migrate(settings.database())
     async with running_server(settings) as running:
         access = running.services.access
-        workspace = await access.create_workspace("one", org_id="org", id="ws_1")
+        if fresh:
+            await access.create_workspace("one", org_id="org", id="ws_1")
+        workspace = running.services.store.snapshots.current().workspaces["ws_1"]
         _, key = await access.create_key(workspace=workspace, org_id="org", role=Role.ADMIN, name="admin")
+        _, org_key = await access.create_key(workspace=None, org_id="org", role=Role.ORG_ADMIN, name="organisation")
         # The client of the test is not to go by the environment either.
         options = [("grpc.enable_http_proxy", 0)]
         async with grpc.aio.insecure_channel(f"127.0.0.1:{running.port}", options) as channel:
-            metadata = (("authorization", f"Bearer {key.reveal()}"),)
-            yield Gateway(running, ProviderConfigServiceStub(channel), LLMServiceStub(channel), metadata)
+            yield Gateway(
+                running,
+                ProviderConfigServiceStub(channel),
+                LLMServiceStub(channel),
+                (("authorization", f"Bearer {key.reveal()}"),),
+                (("authorization", f"Bearer {org_key.reveal()}"),),
+            )
 
 
 def origin(url: str) -> str:
