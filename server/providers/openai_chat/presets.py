@@ -7,6 +7,7 @@ servers' public references and from recorded traffic; the doubtful ones carry a 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Final, Literal
 from urllib.parse import urlsplit
@@ -35,8 +36,9 @@ class Preset(msgspec.Struct, frozen=True, kw_only=True):
     reasoning_outside: completion_tokens does not count reasoning, so it is added. infers_finish: the server is known
     to end a stream with [DONE] and no finish_reason after tool calls. call_id: rewrites tool call ids, the same way for
     a call and its result. tool_choices: the modes that it knows. hosted_tools: neutral name -> the server's own, as a
-    member of `tools`; any_hosted_tool: other types are passed on as they are. bad_key: words of a 400 by which alone
-    the server tells a bad key.
+    member of `tools`; any_hosted_tool: other types are passed on as they are. embed_base64: embeddings are asked for in
+    base64, which is known there and a third of the bytes. bad_key: words of a 400 by which alone the server tells a bad
+    key.
     """
 
     name: str
@@ -62,6 +64,8 @@ class Preset(msgspec.Struct, frozen=True, kw_only=True):
     web_search_options: bool = False
     hosted_tools: Mapping[str, str] = _NONE
     any_hosted_tool: bool = False
+    dimensions: Literal["dimensions", "output_dimension"] = "dimensions"
+    embed_base64: bool = False
     validate_path: str = "/models"
     bad_key: tuple[str, ...] = ()
 
@@ -75,6 +79,7 @@ OPENAI: Final = Preset(
     unsupported=_NO_TOP_K,
     files=True,
     web_search_options=True,
+    embed_base64=True,
 )
 
 AZURE: Final = Preset(
@@ -85,6 +90,7 @@ AZURE: Final = Preset(
     max_tokens="max_completion_tokens",
     unsupported=_NO_TOP_K,
     files=True,
+    embed_base64=True,
 )
 
 GROQ: Final = Preset(
@@ -147,6 +153,8 @@ MISTRAL: Final = Preset(
     },
     reasoning_back="thinking_parts",
     call_id=quirks.nine_characters,
+    # docs.mistral.ai/api/endpoint/embeddings
+    dimensions="output_dimension",
     infers_finish=True,
 )
 
@@ -243,11 +251,17 @@ def preset_for(target: ProviderTarget, default: Preset) -> Preset:
         return PRESETS[target.wire]
     if default is not CUSTOM or not target.endpoint:
         return default
+    return _by_host(target.endpoint) or default
+
+
+@lru_cache(maxsize=1024)
+def _by_host(endpoint: str) -> Preset | None:
+    """Asked for three times a call, and the same each time."""
     try:
-        parts = urlsplit(target.endpoint)
+        parts = urlsplit(endpoint)
         host, port = (parts.hostname or "").lower(), parts.port
     except ValueError:
-        return default
+        return None
     for pattern, preset in HOSTS:
         if (
             host == pattern
@@ -255,4 +269,4 @@ def preset_for(target: ProviderTarget, default: Preset) -> Preset:
             or (pattern.startswith(":") and pattern == f":{port}")
         ):
             return preset
-    return default
+    return None
