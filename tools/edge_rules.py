@@ -13,8 +13,8 @@ PACKAGE = "dragoman.v1"
 HTTP_BODY = "google.api.HttpBody"
 BANNER = "-- Generated from protos/ by `make gen`. Do not edit.\n"
 
-# Path -> verb -> full name of the request message; True where the body is the server's to read (HttpBody), None where the
-# call takes no body.
+# Path -> verb -> full name of the request message; True where the body is the server's to read (HttpBody), None where
+# the call takes no body.
 Paths = dict[str, dict[str, str | bool | None]]
 
 

@@ -216,7 +216,8 @@ class Passthrough(msgspec.Struct, frozen=True):
 
     wire: the wire's name (`openai_chat`, `anthropic_messages`, ...). members: by place in that wire's body (`""` for
     the top, `messages[0].content[1]`), JSON text of an object with the members found there. An adapter of the same wire
-    puts them back in their place; for any other they are left out with a warning.
+    puts them back in their place (a null takes out what it would have said there by itself); for any other they are
+    left out with a warning.
     """
 
     wire: str

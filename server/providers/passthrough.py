@@ -24,7 +24,8 @@ def foreign_members(request: ChatRequest, wire: str) -> tuple[Warning, ...]:
     names = [
         f"{place}.{name}" if place else name
         for place, members in kept.members.items()
-        for name in msgspec.json.decode(members)
+        for name, value in msgspec.json.decode(members).items()
+        if value is not None
     ]
     return tuple(stripped(name, "the provider's API has no place for it") for name in names[:_SHOWN]) + (
         (stripped("further members", f"{len(names) - _SHOWN} more have no place there"),) if len(names) > _SHOWN else ()
@@ -33,7 +34,7 @@ def foreign_members(request: ChatRequest, wire: str) -> tuple[Warning, ...]:
 
 def put_back(body: JsonObject, request: ChatRequest, wire: str) -> list[Warning]:
     """Merge the members of a caller's body of this wire into the finished one, in place; what the body says already
-    stays. Returns a warning for each place that it does not have."""
+    stays, but where the caller's says null. Returns a warning for each place that it does not have."""
     kept = request.passthrough
     if kept is None or kept.wire != wire:
         return []
@@ -44,9 +45,19 @@ def put_back(body: JsonObject, request: ChatRequest, wire: str) -> list[Warning]
         if target is None:
             warnings += [stripped(f"{place}.{name}", "its place is not in the provider's request") for name in members]
             continue
-        for name, value in members.items():
-            target.setdefault(name, value)
+        _fill(target, members)
     return warnings
+
+
+def _fill(target: JsonObject, members: dict[str, Any]) -> None:
+    """Add what is missing, in depth; a null takes a member out."""
+    for name, value in members.items():
+        if value is None:
+            target.pop(name, None)
+            continue
+        current = target.setdefault(name, value)
+        if isinstance(current, dict) and isinstance(value, dict) and current is not value:
+            _fill(current, value)
 
 
 def _find(body: JsonObject, place: str) -> JsonObject | None:

@@ -32,7 +32,7 @@ from server.core.messages import (
 )
 from server.core.ports import ProviderCall
 from server.providers.anthropic.tools import cache_control
-from server.providers.anthropic.types import MEMBERS
+from server.providers.anthropic.types import DIALECT, MEMBERS
 from server.providers.params import JsonObject, raw_object
 from server.providers.parsing import try_decode
 from server.providers.wire import own_data
@@ -231,7 +231,7 @@ class History:
 
     def _own(self, opaque: Opaque | None) -> JsonObject:
         """The rest of a block, {} where there is none for this provider and model."""
-        data = own_data(opaque, self._call)
+        data = own_data(opaque, self._call, DIALECT)
         if data is None:
             return {}
         members = try_decode(MEMBERS, data)

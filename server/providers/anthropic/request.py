@@ -20,6 +20,7 @@ from server.providers.anthropic.tools import (
     build_tools,
     needed_betas,
 )
+from server.providers.anthropic.types import DIALECT
 from server.providers.params import (
     JsonObject,
     applicable,
@@ -29,6 +30,7 @@ from server.providers.params import (
     raw_object,
     stripped,
 )
+from server.providers.passthrough import put_back
 
 DEFAULT_MAX_TOKENS: Final = 16_384
 """max_tokens is required. Where the caller gives none: this, or what the model can at most. It stays below 21,333,
@@ -75,6 +77,8 @@ def build_body(call: ProviderCall) -> tuple[JsonObject, list[str], tuple[Warning
     _output(body, request, call, thinking, warnings)
     if call.stream:
         body["stream"] = True
+    warnings += put_back(body, request, DIALECT)
+    betas += [beta for beta in asked_betas(body.pop("betas", [])) if beta not in betas]
     merge_options(body, options)
     betas += [beta for beta in needed_betas(body, files=history.files) if beta not in betas]
     return body, betas, (*warnings, *thinking.warnings, *history.warnings)

@@ -10,6 +10,9 @@ from typing import Any, Final
 
 import msgspec
 
+DIALECT: Final = "anthropic_messages"
+"""This wire's name among those that callers may speak too (`Wire.dialect`)."""
+
 Members = dict[str, msgspec.Raw]
 """A JSON object whose members stay as the bytes that came."""
 

@@ -19,7 +19,7 @@ from server.core.ports import ListedModel, ProviderCall, ProviderTarget
 from server.providers.anthropic.errors import map_error, read_error
 from server.providers.anthropic.request import build_body
 from server.providers.anthropic.stream import MessagesStreamParser, parse_message
-from server.providers.anthropic.types import MODELS
+from server.providers.anthropic.types import DIALECT, MODELS
 from server.providers.http import HttpRequest
 from server.providers.parsing import decode, tokens
 from server.providers.wire import BuiltRequest, Exchange, ModelPage, StreamParser, Wire
@@ -39,6 +39,8 @@ MOST_MODELS: Final = 1000
 
 class MessagesWire(Wire):
     """Everything at `{endpoint}/v1/...`; without an endpoint, Anthropic's own."""
+
+    dialect = DIALECT
 
     def build_request(self, call: ProviderCall) -> BuiltRequest:
         body, betas, warnings = build_body(call)

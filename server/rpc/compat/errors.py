@@ -1,7 +1,7 @@
 """Errors of a dialect's RPCs, as the proxy shows them to REST callers (edge/dialects.lua).
 
-The RPC ends with its gRPC status as every other does, so logs and native callers see the truth. Beside it, in the trailing
-metadata, goes the body of the HTTP response, and the HTTP status where gRPC has no code for it.
+The RPC ends with its gRPC status as every other does, so logs and native callers see the truth. Beside it, in the
+trailing metadata, goes the body of the HTTP response, and the HTTP status where gRPC has no code for it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What dialects share: their JSON read strictly, what it holds beyond the known, bytes out, and what is told beside them."""
+"""What dialects share: their JSON read strictly, what it holds beyond the known, bytes out, what is told beside."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ WARNING_HEADER: Final = "x-dragoman-warning"
 MOST_WARNING_HEADERS: Final = 16
 
 Unknown = dict[str, dict[str, Any]]
-"""Members that a dialect's types do not know, by the place of their object: "" for the top, `messages[0].content[1]`."""
+"""Members that a dialect's types do not know, by their object's place: "" for the top, `messages[0].content[1]`."""
 
 _T = TypeVar("_T", bound=msgspec.Struct)
 _PLACE = re.compile(r"^(?P<what>.*?)(?: - at `(?:key in )?\$(?P<place>.*?)`)?$", re.DOTALL)
@@ -69,7 +69,8 @@ def _names(type: type[msgspec.Struct]) -> tuple[tuple[tuple[str, str], ...], fro
 
 def _unknown(typed: msgspec.Struct, raw: Any, place: str, found: Unknown) -> None:
     fields, known = _names(type(typed))
-    if extra := {name: value for name, value in raw.items() if name not in known}:
+    # A null says nothing.
+    if extra := {name: value for name, value in raw.items() if name not in known and value is not None}:
         found[place] = extra
     for name, encoded in fields:
         value = getattr(typed, name)
@@ -83,11 +84,8 @@ def _unknown(typed: msgspec.Struct, raw: Any, place: str, found: Unknown) -> Non
 
 
 def passthrough(wire: str, unknown: Unknown) -> Passthrough | None:
-    """Unknown members for a provider of the same wire; a null says nothing."""
-    members = {}
-    for place, found in unknown.items():
-        if kept := {name: value for name, value in found.items() if value is not None}:
-            members[place] = msgspec.json.encode(kept).decode()
+    """Unknown members for a provider of the same wire."""
+    members = {place: msgspec.json.encode(found).decode() for place, found in unknown.items() if found}
     return Passthrough(wire, members) if members else None
 
 
@@ -109,7 +107,7 @@ def base64_bytes(text: str, place: str) -> bytes:
 
 def source_of_url(url: str, place: str) -> Source:
     """Media by URL: a `data:` URL is the media itself, any other is fetched by the provider."""
-    if not url[:5].lower() == "data:":
+    if url[:5].lower() != "data:":
         if not url:
             raise InvalidRequest.field(place, "must not be empty")
         return Remote(url)

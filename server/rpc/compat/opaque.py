@@ -14,25 +14,46 @@ import msgspec
 from server.core.messages import Opaque
 
 MARK: Final = "dgm1."
-"""What such a string begins with; no provider's own signature does: `.` is not in their alphabets (base64, base64url)."""
+"""What such a string begins with. No provider's own signature does: `.` is in no alphabet of base64."""
+
+PREVIOUS: Final = ""
+"""`Sealed.of` where the data belong to the part before."""
 
 
-def seal(opaque: Opaque) -> str:
-    """The container: `dgm1.` and base64url of [provider, model, data] with a checksum."""
-    packed = msgspec.msgpack.encode((opaque.provider, opaque.model, opaque.data))
-    return MARK + urlsafe_b64encode(zlib.crc32(packed).to_bytes(4, "big") + packed).decode().rstrip("=")
+class Sealed(msgspec.Struct, frozen=True, array_like=True):
+    """The data, and what they belong to: None for the part that carries them, PREVIOUS, or a tool call by its id."""
+
+    provider: str
+    model: str
+    data: bytes
+    of: str | None = None
+
+    @property
+    def opaque(self) -> Opaque:
+        """The data as the core has them."""
+        return Opaque(self.provider, self.model, self.data)
 
 
-def unseal(text: str) -> Opaque | None:
+_DECODER: Final = msgspec.msgpack.Decoder(Sealed)
+
+
+def seal(opaque: Opaque, of: str | None = None) -> str:
+    """The container: `dgm1.` and base64url of a checksum and [provider, model, data, of]."""
+    packed = msgspec.msgpack.encode(Sealed(opaque.provider, opaque.model, opaque.data, of))
+    return MARK + urlsafe_b64encode(_checksum(packed) + packed).decode().rstrip("=")
+
+
+def unseal(text: str) -> Sealed | None:
     """What `seal` was given; None for any other string, a damaged container too."""
     if not text.startswith(MARK):
         return None
     body = text.removeprefix(MARK)
     try:
         raw = urlsafe_b64decode(body + "=" * (-len(body) % 4))
-        if zlib.crc32(raw[4:]).to_bytes(4, "big") != raw[:4]:
-            return None
-        provider, model, data = msgspec.msgpack.decode(raw[4:], type=tuple[str, str, bytes])
+        return _DECODER.decode(raw[4:]) if _checksum(raw[4:]) == raw[:4] else None
     except (ValueError, msgspec.MsgspecError):
         return None
-    return Opaque(provider, model, data)
+
+
+def _checksum(packed: bytes) -> bytes:
+    return zlib.crc32(packed).to_bytes(4, "big")

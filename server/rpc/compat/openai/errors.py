@@ -29,8 +29,8 @@ _WORDS: Final[Mapping[type[e.DragomanError], tuple[str, str | None]]] = {
     e.ProviderContentFiltered: ("invalid_request_error", "content_filter"),
     e.ProviderTimeout: ("server_error", "timeout"),
 }
-"""type and code by class, for subclasses too. A code of None: the provider's own where it gave one. Any other error is a
-`server_error` with its reason as code."""
+"""type and code by class, for subclasses too. A code of None: the provider's own where it gave one. Any other error is
+a `server_error` with its reason as code."""
 
 _FIELDS: Final = {
     "thinking": "reasoning_effort",

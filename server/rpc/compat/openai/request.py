@@ -161,8 +161,13 @@ def _reasoning(message: t.AssistantMessage, place: str, unknown: Unknown) -> lis
     wire as they are."""
     details = message.reasoning_details or []
     ours = [(detail, unseal(str(detail.get("signature") or ""))) for detail in details]
-    if any(opaque is not None for _, opaque in ours):
-        return [m.Reasoning(str(detail.get("text") or ""), opaque) for detail, opaque in ours]
+    if any(sealed is not None for _, sealed in ours):
+        said = message.reasoning_content or ""
+        texts = [str(detail.get("text") or "") for detail in details]
+        # In a stream the text was said apart from the details, which then have none.
+        if said and not any(texts):
+            texts[0] = said
+        return [m.Reasoning(text, s.opaque if s else None) for text, (_, s) in zip(texts, ours, strict=True)]
     if details:
         unknown.setdefault(place, {})["reasoning_details"] = details
         return []
@@ -176,7 +181,8 @@ def _tool_call(call: t.ToolCall) -> m.ToolCall:
         extra = msgspec.json.decode(call.extra_content)
         ours = extra.get("dragoman") if isinstance(extra, dict) else None
         if isinstance(ours, dict):
-            opaque = unseal(str(ours.get("opaque")))
+            sealed = unseal(str(ours.get("opaque")))
+            opaque = sealed.opaque if sealed is not None else None
     return m.ToolCall(call.id, call.function.name, call.function.arguments or "{}", opaque, _cache(call.cache_control))
 
 

@@ -71,7 +71,7 @@ class OpenAI(OpenAIServiceServicer):
 
     async def ListOpenAIModels(  # noqa: N802
         self,
-        request: pb.ListOpenAIModelsRequest,
+        request: pb.ListOpenAIModelsRequest,  # noqa: ARG002  it has no fields
         context: object,
     ) -> httpbody_pb2.HttpBody:
         call = Call.of(context)
