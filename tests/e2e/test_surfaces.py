@@ -226,7 +226,8 @@ def test_the_life_of_a_configuration_by_the_documented_calls(stack: Stack, admin
 
     assert id not in [row["id"] for row in admin.get("/ai/llm/available").json()["aiLlms"]]
     validated = admin.post(f"/ai/llm/{id}/validate")
-    assert (validated.status_code, validated.json()["success"]) == (200, True)
+    assert validated.status_code == 200
+    assert validated.json() == {"success": True, "message": "AI LLM configuration validated successfully"}
     assert admin.get("/ai/llm/available").json()["aiLlms"][0]["id"] == id
 
     renamed = admin.put(f"/ai/llm/{id}", json={"name": name + "-2"}).json()
@@ -242,6 +243,24 @@ def test_the_life_of_a_configuration_by_the_documented_calls(stack: Stack, admin
     deleted = admin.delete(f"/ai/llm/{id}")
     assert (deleted.status_code, deleted.json()["success"]) == (200, True)
     assert admin.delete(f"/ai/llm/{id}").status_code == 404
+
+
+def test_what_is_nullable_may_be_null_and_is_then_as_if_it_were_not_there(stack: Stack, admin: httpx.Client) -> None:
+    """The public client sends null for what its user left out."""
+    nulls = {"endpoint": None, "secret": None, "key": None}
+    body = {"name": f"null-{uuid.uuid4().hex[:8]}", "aiType": "ANTHROPIC", "workspaceId": OWN}
+    bare = admin.post("/ai/llm", json={**body, **nulls}).json()
+    id = bare["aiLlmId"]
+    assert bare["message"] == "AI LLM configuration created successfully"
+    shown = admin.get(f"/ai/llm/{id}").json()["aiLlm"]
+    assert not {"endpoint", "key", "secretMask", "valid", "validatedAt"} & set(shown)
+    assert shown["userId"] == shown["userId"].strip() != ""
+    with_secret = admin.put(f"/ai/llm/{id}", json={"secret": "sk-ant-0123456789"})
+    assert with_secret.json()["message"] == "AI LLM configuration updated successfully"
+    kept = admin.put(f"/ai/llm/{id}", json={"name": None, "aiType": None, **nulls}).json()["aiLlm"]
+    assert (kept["name"], kept["aiType"], kept["secretMask"]) == (body["name"], "ANTHROPIC", "****6789")
+    deleted = admin.delete(f"/ai/llm/{id}")
+    assert deleted.json() == {"success": True, "message": "AI LLM configuration deleted successfully"}
 
 
 def counted(client: httpx.Client, id: str) -> dict[str, str]:

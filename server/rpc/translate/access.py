@@ -110,8 +110,13 @@ def audit_entry(entry: AuditEntry) -> pb.AuditEntry:
 
 
 def audit_lines(entries: Sequence[AuditEntry]) -> httpbody_pb2.HttpBody:
-    """Entries as lines of JSON."""
-    lines = [json_format.MessageToJson(audit_entry(entry), indent=None, ensure_ascii=False) for entry in entries]
+    """Entries as lines of JSON, each with every field."""
+    lines = [
+        json_format.MessageToJson(
+            audit_entry(entry), indent=None, ensure_ascii=False, always_print_fields_with_no_presence=True
+        )
+        for entry in entries
+    ]
     return httpbody_pb2.HttpBody(content_type=NDJSON, data="".join(f"{line}\n" for line in lines).encode())
 
 
