@@ -8,6 +8,7 @@ import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 import grpc
@@ -20,11 +21,12 @@ from dragoman.v1 import (
     provider_config_service_pb2_grpc,
     status_service_pb2_grpc,
 )
-from server.app import open_services
+from server.app import Services, open_services
 from server.core.access import Role, Workspace, operator
 from server.core.model_settings import ModelSettingsChange
 from server.core.secret import Secret
 from server.dev.envoy import Address
+from server.services.access import Access
 from server.services.provider_configs import ConfigDraft
 from server.settings import Settings, load_settings
 from server.store.master_key import create_master_key_file
@@ -46,7 +48,7 @@ Metadata = tuple[tuple[str, str], ...]
 @dataclass(frozen=True, slots=True)
 class Stack:
     """A running gateway. keys: callers' keys by name: admin, member, viewer, foreign (an admin of another workspace),
-    organisation, revoked. demo: base URL of the provider."""
+    organisation, revoked, expired. demo: base URL of the provider."""
 
     home: Path
     settings: Settings
@@ -177,6 +179,20 @@ async def _furnish(settings: Settings, demo: str) -> dict[str, str]:
             if name == "admin":
                 draft = ConfigDraft(name="demo", ai_type="OTHER", endpoint=demo, secret=Secret(PROVIDER_SECRET))
                 await services.configs.create(key.principal(), OWN, draft)
+        keys["expired"] = await _expired_key(services, own)
         change = ModelSettingsChange(default_model="custom/demo-chat")
         await services.model_settings.update(operator("org_1"), own.id, change)
     return keys
+
+
+async def _expired_key(services: Services, workspace: Workspace) -> str:
+    store = services.store
+    past = Access(store.snapshots, store.hasher, store.access, now=lambda: datetime(2020, 1, 1, tzinfo=UTC))
+    _, clear = await past.create_key(
+        workspace=workspace,
+        org_id="org_1",
+        role=Role.ADMIN,
+        name="expired",
+        expires_at=datetime(2020, 1, 2, tzinfo=UTC),
+    )
+    return clear.reveal()
