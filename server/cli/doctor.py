@@ -174,7 +174,8 @@ def check_master_key(settings: Settings) -> Iterator[Finding]:
         yield Finding(Level.PROBLEM, "master key", error.message, error.mend)
     else:
         path = settings.master_key_path()
-        yield Finding(Level.OK, "master key", f"in {path}." if path else "from DRAGOMAN_MASTER_KEY.")
+        variable = "DRAGOMAN_MASTER_KEY_COMMAND" if settings.master_key_command else "DRAGOMAN_MASTER_KEY"
+        yield Finding(Level.OK, "master key", f"in {path}." if path else f"from {variable}.")
 
 
 async def _collect(settings: Settings) -> list[Finding]:
