@@ -146,8 +146,8 @@ def test_tables_that_contradict_themselves_are_refused(tables: list[bytes]) -> N
 # --- the facts that ship ---
 
 
-def test_every_provider_that_can_be_configured_has_its_table_and_no_other(shipped: Catalog) -> None:
-    assert set(shipped.providers) == set(ENTRIES)
+def test_every_provider_that_can_be_called_has_its_table(shipped: Catalog) -> None:
+    assert set(ENTRIES) <= set(shipped.providers)
     assert len(shipped) > 100
 
 

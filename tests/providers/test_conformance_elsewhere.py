@@ -9,6 +9,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from server.core.errors import ProviderProtocolError
+from tests.providers.conformance import failure_differences
 from tests.support.process import PROJECT
 
 USAGE = {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}
@@ -20,13 +24,7 @@ CHAT = {
     "choices": [{"index": 0, "message": {"role": "assistant", "content": "Hi."}, "finish_reason": "stop"}],
     "usage": USAGE,
 }
-GEMINI_USAGE = {"promptTokenCount": 3, "candidatesTokenCount": 2, "totalTokenCount": 5}
-MALFORMED = {"candidates": [{"finishReason": "MALFORMED_FUNCTION_CALL"}], "usageMetadata": GEMINI_USAGE}
-LIMIT = {"type": "error", "error": {"type": "rate_limit_error", "message": "Slow down."}}
-
-
-def sse(*events: dict[str, Any]) -> bytes:
-    return b"".join(b"data: " + json.dumps(event).encode() + b"\n\n" for event in events)
+LIMIT = {"error": {"type": "rate_limit_error", "message": "Slow down."}}
 
 
 def record(folder: Path, api: str, body: bytes, expected: dict[str, Any], status: int = 200, **meta: Any) -> None:
@@ -49,14 +47,9 @@ def greeting(folder: Path, **change: Any) -> None:
     (folder / "request.json").write_text(json.dumps(request))
 
 
-def malformed(folder: Path, finish: str = "error", word: str = "MALFORMED_FUNCTION_CALL") -> None:
-    expected = answer(finish_reason=finish, raw_finish_reason=word)
-    record(folder, "gemini", sse(MALFORMED), expected, framing="sse")
-
-
 def limit(folder: Path, *, retryable: bool = True) -> None:
     error = {"http_status": 429, "type": "rate_limit_error", "message": "Slow down.", "retryable": retryable}
-    record(folder, "anthropic-messages", json.dumps(LIMIT).encode(), {"error": error}, 429)
+    record(folder, "openai-chat", json.dumps(LIMIT).encode(), {"error": error}, 429)
 
 
 def lines_of(root: Path, *options: str, fails: bool) -> list[str]:
@@ -72,8 +65,8 @@ def lines_of(root: Path, *options: str, fails: bool) -> list[str]:
 def test_new_directories_are_read_and_counted(tmp_path: Path) -> None:
     """One line per provider, in parallel runs too, and for a protocol that nobody speaks; nothing fails."""
     greeting(tmp_path / "newcomer" / "greeting")
-    malformed(tmp_path / "newcomer" / "deeper" / "malformed")
-    limit(tmp_path / "another" / "limit")
+    limit(tmp_path / "newcomer" / "deeper" / "limit")
+    greeting(tmp_path / "another" / "greeting")
     record(tmp_path / "stranger" / "unheard", "smoke-signals", b"...", answer())
     lines = lines_of(tmp_path, "-n", "2", fails=False)
     assert "newcomer: 2 of 2 passed" in lines
@@ -85,9 +78,25 @@ def test_a_result_that_is_not_the_expected_one_fails(tmp_path: Path) -> None:
     """And the line of its provider says so."""
     greeting(tmp_path / "text" / "x", text="Ho.")
     greeting(tmp_path / "usage" / "x", usage={**USAGE, "prompt_tokens": 4})
-    malformed(tmp_path / "word" / "x", word="OTHER")
-    malformed(tmp_path / "finish" / "x", finish="stop")
+    greeting(tmp_path / "finish" / "x", finish_reason="length")
     limit(tmp_path / "error" / "x", retryable=False)
     lines = lines_of(tmp_path, "-n", "0", fails=True)
-    for provider in ("text", "usage", "word", "finish", "error"):
+    for provider in ("text", "usage", "finish", "error"):
         assert f"{provider}: 0 of 1 passed, 1 FAILED" in lines
+
+
+@pytest.mark.parametrize(
+    ("expected", "agrees"),
+    [
+        ({"finish_reason": "error", "raw_finish_reason": "MALFORMED_FUNCTION_CALL"}, True),
+        ({"finish_reason": "error", "raw_finish_reason": "OTHER"}, False),
+        ({"finish_reason": "stop", "raw_finish_reason": "MALFORMED_FUNCTION_CALL"}, False),
+        ({"error": {"code": "MALFORMED_FUNCTION_CALL", "retryable": True}}, True),
+        ({"error": {"code": "MALFORMED_FUNCTION_CALL", "retryable": False}}, False),
+    ],
+)
+def test_the_finish_reason_error_is_a_failure_with_the_providers_word(expected: dict[str, Any], agrees: bool) -> None:
+    """A recording may state either; another word, or an answer, is a difference."""
+    error = ProviderProtocolError("No call that can be read.", code="MALFORMED_FUNCTION_CALL", retryable=True)
+    assert (not failure_differences(expected, error)) == agrees
+    assert bool(failure_differences(expected, None)) == ("error" in expected)
