@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -121,11 +121,13 @@ def start_server(environ: dict[str, str], log: Path | None = None) -> RunningPro
 
 
 @contextmanager
-def running_stack(folder: Path, *, template: str | None = None, **settings: str) -> Iterator[Stack]:
+def running_stack(
+    folder: Path, *, template: str | None = None, allowed: Sequence[str] = (), **settings: str
+) -> Iterator[Stack]:
     """A gateway with two workspaces; the own one has the demo provider as `demo` and its model as default.
 
-    folder: an empty one. template: in the place of envoy.yaml. settings: DRAGOMAN_ variables beyond the defaults, by
-    lower-case name.
+    folder: an empty one. template: in the place of envoy.yaml. allowed: further endpoints, as host:port. settings:
+    DRAGOMAN_ variables beyond the defaults, by lower-case name.
     """
     home = folder / "home"
     home.mkdir()
@@ -142,7 +144,7 @@ def running_stack(folder: Path, *, template: str | None = None, **settings: str)
         environ = server_environ(
             home,
             grpc_port=str(free_port()),
-            allowed_endpoints=f"{demo.removeprefix('http://').removesuffix('/v1')},{NOBODY}",
+            allowed_endpoints=",".join((demo.removeprefix("http://").removesuffix("/v1"), NOBODY, *allowed)),
             # All tests of a stack share its address, and many of them fail to authenticate on purpose.
             **({"max_failed_authentications": "0"} | settings),
         )
