@@ -6,7 +6,6 @@ digits is rounded to the nearest.
 
 from __future__ import annotations
 
-import sys
 from array import array
 from collections.abc import Iterable, Sequence
 from itertools import starmap
@@ -15,28 +14,39 @@ from math import isfinite
 import msgspec
 
 from server.core.events import Usage, Warning
+from server.core.messages import Passthrough
 
 Vector = array
 """An `array.array` of type code "f"."""
 
 FLOAT_BYTES = 4
 
+_BIG_ENDIAN = array("H", [1]).tobytes() == b"\x00\x01"
+
+Tokens = tuple[int, ...]
+"""A text as ids of a provider's own tokenizer, which means something to that provider's models alone."""
+
+OPENAI_WIRE = "openai_embeddings"
+"""`Passthrough.wire` of OpenAI's POST /embeddings."""
+
 
 class EmbedRequest(msgspec.Struct, frozen=True, kw_only=True):
     """One call of an embedding model.
 
-    input: the texts, at least one. model, provider, provider_name: as in ChatRequest. dimensions: length of the
-    vectors, None for the model's own. user: an id of the end user. provider_options: JSON text of an object that is
-    merged into each of the provider's request bodies last, "" for none.
+    input: at least one, each a text, or its tokens where the wire takes such. model, provider, provider_name,
+    passthrough: as in ChatRequest. dimensions: length of the vectors, None for the model's own. user: an id of the end
+    user. provider_options: JSON text of an object that is merged into each of the provider's request bodies last, ""
+    for none.
     """
 
-    input: tuple[str, ...]
+    input: tuple[str | Tokens, ...]
     model: str
     provider: str | None = None
     provider_name: str | None = None
     dimensions: int | None = None
     user: str | None = None
     provider_options: str = ""
+    passthrough: Passthrough | None = None
 
 
 class EmbedResponse(msgspec.Struct, frozen=True, kw_only=True):
@@ -61,14 +71,14 @@ def vector_of_bytes(data: bytes) -> Vector[float]:
     if len(data) % FLOAT_BYTES:
         raise ValueError("not a whole number of 32-bit floats")
     found = array("f", data)
-    if sys.byteorder == "big":
+    if _BIG_ENDIAN:
         found.byteswap()
     return _checked(found)
 
 
 def vector_bytes(values: Vector[float]) -> bytes:
     """As 32-bit floats, little endian."""
-    if sys.byteorder == "big":
+    if _BIG_ENDIAN:
         values = values[:]
         values.byteswap()
     return values.tobytes()

@@ -11,7 +11,8 @@ import msgspec
 from server.core.access import ApiKey, Workspace
 from server.core.audit import AuditEntry, AuditFilter
 from server.core.catalog import ModelInfo
-from server.core.events import StreamEvent
+from server.core.embedding import EmbedRequest, Vector
+from server.core.events import StreamEvent, Usage, Warning
 from server.core.messages import ChatRequest
 from server.core.provider_config import ConfigStats, ProviderConfig, SecretField
 from server.core.secret import Secret
@@ -55,6 +56,27 @@ class ProviderCall(msgspec.Struct, frozen=True, kw_only=True):
     timeouts: CallTimeouts = CallTimeouts()
 
 
+class EmbedCall(msgspec.Struct, frozen=True, kw_only=True):
+    """One call of an embedding model; fields as in ProviderCall."""
+
+    target: ProviderTarget
+    request: EmbedRequest
+    model: str
+    info: ModelInfo | None = None
+    timeouts: CallTimeouts = CallTimeouts()
+
+
+class EmbedBatch(msgspec.Struct, frozen=True, kw_only=True):
+    """Vectors of the inputs from `start` on, as they came in one answer, with what that answer said."""
+
+    start: int
+    vectors: Sequence[Vector[float]]
+    usage: Usage
+    model: str
+    request_id: str = ""
+    warnings: Sequence[Warning] = ()
+
+
 class ListedModel(msgspec.Struct, frozen=True):
     """A model as the provider's own list names it. Limits in tokens, None where the list does not say."""
 
@@ -84,10 +106,26 @@ class ChatProvider(Protocol):
         ...
 
 
+class EmbeddingProvider(Protocol):
+    """One provider's embedding models."""
+
+    def embed(self, call: EmbedCall) -> AsyncGenerator[EmbedBatch, None]:
+        """The vectors, each input's once, in as many batches as the provider's limits ask for and in any order.
+
+        Raises UnsupportedParameter for a provider that makes none, InvalidRequest for what its wire cannot say, and
+        ProviderError; batches that came before were paid for. Closing the generator closes all its connections.
+        """
+        ...
+
+
+class Provider(ChatProvider, EmbeddingProvider, Protocol):
+    """All that an adapter does."""
+
+
 class Providers(Protocol):
     """All adapters, by slug."""
 
-    def get(self, slug: str) -> ChatProvider:
+    def get(self, slug: str) -> Provider:
         """The adapter; imports it on first use. Raises InvalidRequest for an unknown slug."""
         ...
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from server.core.embedding import EmbedRequest
 from server.core.errors import ProviderError, ProviderUnauthenticated
 from server.core.messages import ChatRequest, Part, Text, ToolCall, ToolResult
 
@@ -20,7 +21,7 @@ _STEP = 8
 _SHORTEST_TEXT = 8
 
 
-def quote_provider(error: ProviderError, request: ChatRequest) -> None:
+def quote_provider(error: ProviderError, request: ChatRequest | EmbedRequest) -> None:
     """Add the provider's words to the error's message and `metadata["provider_message"]`, or that they are withheld.
 
     Words about a refused credential are left out: providers show parts of it in them.
@@ -41,7 +42,10 @@ def _quotes(words: str, text: str) -> bool:
     return any(words[at : at + _WINDOW] in text for at in range(0, len(words) - _WINDOW + 1, _STEP))
 
 
-def _texts(request: ChatRequest) -> Iterator[str]:
+def _texts(request: ChatRequest | EmbedRequest) -> Iterator[str]:
+    if isinstance(request, EmbedRequest):
+        yield from (text for text in request.input if isinstance(text, str))
+        return
     if request.system:
         yield request.system
     for message in request.messages:

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import msgspec
 
+from server.core.embedding import EmbedRequest
 from server.core.events import Warning
 from server.core.messages import ChatRequest
 from server.providers.params import JsonObject, stripped
@@ -16,7 +17,7 @@ _SHOWN: Final = 8
 """Most members that a warning names."""
 
 
-def foreign_members(request: ChatRequest, wire: str) -> tuple[Warning, ...]:
+def foreign_members(request: ChatRequest | EmbedRequest, wire: str) -> tuple[Warning, ...]:
     """The warning about members that this wire has no place for, as they are another's; nothing for its own."""
     kept = request.passthrough
     if kept is None or (wire and kept.wire == wire):
@@ -32,7 +33,7 @@ def foreign_members(request: ChatRequest, wire: str) -> tuple[Warning, ...]:
     )
 
 
-def put_back(body: JsonObject, request: ChatRequest, wire: str) -> list[Warning]:
+def put_back(body: JsonObject, request: ChatRequest | EmbedRequest, wire: str) -> list[Warning]:
     """Merge the members of a caller's body of this wire into the finished one, in place; what the body says already
     stays, but where the caller's says null. Returns a warning for each place that it does not have."""
     kept = request.passthrough

@@ -10,12 +10,12 @@ from typing import Final
 import msgspec
 
 from server.core.errors import InvalidRequest
-from server.core.ports import ChatProvider
+from server.core.ports import Provider
 from server.providers.http import Transport
 
 
 class Entry(msgspec.Struct, frozen=True):
-    """One slug. name: for people. adapter: `module:function`, where function(slug, transport) -> ChatProvider."""
+    """One slug. name: for people. adapter: `module:function`, where function(slug, transport) -> Provider."""
 
     name: str
     adapter: str
@@ -41,9 +41,9 @@ class ProviderRegistry:
     def __init__(self, transport: Transport, entries: Mapping[str, Entry] = ENTRIES) -> None:
         self._transport = transport
         self._entries = entries
-        self._adapters: dict[str, ChatProvider] = {}
+        self._adapters: dict[str, Provider] = {}
 
-    def get(self, slug: str) -> ChatProvider:
+    def get(self, slug: str) -> Provider:
         """The slug's adapter, made on first use and kept. Raises InvalidRequest for a slug that is none."""
         found = self._adapters.get(slug)
         if found is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
 from typing import Final
@@ -10,12 +11,13 @@ import msgspec
 
 from server.core.errors import DragomanError, ProviderError, ProviderProtocolError
 from server.core.events import Completed, Failed, Started, StreamEvent
-from server.core.ports import CallTimeouts, ListedModel, ProviderCall, ProviderTarget
+from server.core.ports import CallTimeouts, EmbedBatch, EmbedCall, ListedModel, ProviderCall, ProviderTarget
 from server.providers.errors import request_id, scrub
 from server.providers.http import HttpResponse, Transport
+from server.providers.params import approximated
 from server.providers.parsing import merge_deltas
 from server.providers.passthrough import foreign_members
-from server.providers.wire import Exchange, StreamParser, Wire
+from server.providers.wire import EmbedAnswer, EmbedExchange, EmbedPiece, Exchange, StreamParser, Wire
 
 WHOLE_ANSWER_PATIENCE: Final = 5.0
 """A whole answer takes longer than the first token of a streamed one: its first byte may take this many times the
@@ -29,11 +31,14 @@ MAX_ERROR_BYTES: Final = 256 * 1024
 MAX_PAGES: Final = 50
 """Pages of a list of models, against a provider whose pages never end."""
 
+EMBED_CONCURRENCY: Final = 8
+"""Requests of one embedding call that are under way at once."""
+
 _REST_SECONDS: Final = 0.25
 
 
 class HttpChatProvider:
-    """core's ChatProvider, over a transport and a wire.
+    """core's Provider, over a transport and a wire.
 
     Iterate `chat` to its end, past the terminal event: that is what lets the connection be used again. Closing the
     iterator earlier closes the connection at once.
@@ -54,8 +59,9 @@ class HttpChatProvider:
                 call_id = request_id(response.headers)
                 if not _ok(response.status):
                     raise await self._refusal(call.target, response)
-                warnings = built.warnings + foreign_members(call.request, self._wire.dialect)
-                exchange = Exchange(call, response.status, response.headers, warnings, self._wire.dialect)
+                dialect = self._wire.dialect_of(call)
+                warnings = built.warnings + foreign_members(call.request, dialect)
+                exchange = Exchange(call, response.status, response.headers, warnings, dialect)
                 if not call.stream:
                     yield _scrubbed(self._wire.parse_response(exchange, await response.read(MAX_BODY_BYTES)), exchange)
                     return
@@ -97,6 +103,38 @@ class HttpChatProvider:
         except ProviderError as error:
             cut = error
         yield _scrubbed(_last_words(parser, cut), exchange)
+
+    async def embed(self, call: EmbedCall) -> AsyncGenerator[EmbedBatch]:
+        """As the port says. Requests go out some at a time; of those beside a failed one, what was answered counts."""
+        plan = self._wire.build_embed(call)
+        warnings = plan.warnings + foreign_members(call.request, plan.wire)
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        for at in range(0, len(plan.pieces), EMBED_CONCURRENCY):
+            timeouts = _remaining(_patient(call.timeouts), loop.time() - began)
+            group = plan.pieces[at : at + EMBED_CONCURRENCY]
+            found = await asyncio.gather(*(self._piece(call, p, timeouts) for p in group), return_exceptions=True)
+            for batch in found:
+                if not isinstance(batch, BaseException):
+                    yield msgspec.structs.replace(batch, warnings=(*warnings, *batch.warnings))
+                    warnings = ()
+            for failure in found:
+                if isinstance(failure, BaseException):
+                    raise failure
+
+    async def _piece(self, call: EmbedCall, piece: EmbedPiece, timeouts: CallTimeouts) -> EmbedBatch:
+        call_id = ""
+        try:
+            async with self._transport.send(piece.http, timeouts) as response:
+                call_id = request_id(response.headers)
+                if not _ok(response.status):
+                    raise await self._refusal(call.target, response)
+                exchange = EmbedExchange(call, piece, response.headers)
+                answer = self._wire.parse_embed(exchange, await response.read(MAX_BODY_BYTES))
+                return _batch(exchange, answer, call_id)
+        except ProviderError as error:
+            scrub(error, call.target, request_id=call_id)
+            raise
 
     async def list_models(self, target: ProviderTarget, timeouts: CallTimeouts) -> Sequence[ListedModel]:
         """As the port says; follows pages to their end."""
@@ -140,6 +178,30 @@ def _ok(status: int) -> bool:
 
 def _patient(timeouts: CallTimeouts) -> CallTimeouts:
     return msgspec.structs.replace(timeouts, first_token=timeouts.first_token * WHOLE_ANSWER_PATIENCE)
+
+
+def _remaining(timeouts: CallTimeouts, spent: float) -> CallTimeouts:
+    """What is left of the caller's deadline for requests that begin `spent` seconds into the call."""
+    if timeouts.total is None:
+        return timeouts
+    return msgspec.structs.replace(timeouts, total=max(timeouts.total - spent, 0.001))
+
+
+def _batch(exchange: EmbedExchange, answer: EmbedAnswer, call_id: str) -> EmbedBatch:
+    """The answer, held against what was asked. Raises ProviderProtocolError where a vector is missing or empty."""
+    call, piece = exchange.call, exchange.piece
+    if len(answer.vectors) != piece.count or not all(answer.vectors):
+        raise ProviderProtocolError(f"The provider sent {len(answer.vectors)} embeddings for {piece.count} inputs.")
+    wanted, length = call.request.dimensions, len(answer.vectors[0])
+    odd = wanted is not None and length != wanted
+    return EmbedBatch(
+        start=piece.start,
+        vectors=answer.vectors,
+        usage=answer.usage,
+        model=answer.model or call.model,
+        request_id=call_id,
+        warnings=(approximated("dimensions", f"the provider gave {length} for {wanted}"),) if odd else (),
+    )
 
 
 async def _bounded(response: HttpResponse) -> bytes:

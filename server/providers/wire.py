@@ -10,6 +10,7 @@ them. Each wire's module has the same roles under the same names:
     map_usage          the provider's counts -> Usage
     map_error          a refusal -> ProviderError
     build_list_models, parse_models, build_validate
+    build_embed, parse_embed   EmbedCall -> the requests it takes, and the vectors of each answer; where there are such
 
 Beside it: `errors.py` (status, type and code to error), `parsing.py` (decoding, and the base of stream parsers),
 `blocks.py` (one block after the other), `params.py` (what a model does not take; provider_options).
@@ -25,10 +26,11 @@ from typing import ClassVar, Protocol
 
 import msgspec
 
-from server.core.errors import ProviderError
-from server.core.events import Started, StreamEvent, Warning
+from server.core.embedding import Vector
+from server.core.errors import ProviderError, UnsupportedParameter
+from server.core.events import Started, StreamEvent, Usage, Warning
 from server.core.messages import NATIVE, Opaque
-from server.core.ports import ListedModel, ProviderCall, ProviderTarget
+from server.core.ports import EmbedCall, ListedModel, ProviderCall, ProviderTarget
 from server.providers.errors import rate_limit, request_id
 from server.providers.http import HttpRequest
 
@@ -94,6 +96,38 @@ def own_data(opaque: Opaque | None, call: ProviderCall, wire: str = "") -> bytes
     return opaque.data
 
 
+class EmbedPiece(msgspec.Struct, frozen=True):
+    """One request of a call: it asks for the vectors of `count` inputs from `start` on."""
+
+    http: HttpRequest
+    start: int
+    count: int
+
+
+class EmbedPlan(msgspec.Struct, frozen=True):
+    """All requests of a call, and what of the call was changed for them. wire: `Passthrough.wire` of what it takes."""
+
+    pieces: tuple[EmbedPiece, ...]
+    warnings: tuple[Warning, ...] = ()
+    wire: str = ""
+
+
+class EmbedExchange(msgspec.Struct, frozen=True):
+    """One of them, and the head of its response. headers: lower-case names."""
+
+    call: EmbedCall
+    piece: EmbedPiece
+    headers: Mapping[str, str]
+
+
+class EmbedAnswer(msgspec.Struct, frozen=True):
+    """Its vectors, in the order of its inputs. model: "" where the provider names none."""
+
+    vectors: list[Vector[float]]
+    usage: Usage = Usage()
+    model: str = ""
+
+
 class ModelPage(msgspec.Struct, frozen=True):
     """A page of a provider's list. next_page: what `build_list_models` takes for the next one, None after the last."""
 
@@ -133,6 +167,10 @@ class Wire(ABC):
         self._clock = clock
         self._new_id = new_id
 
+    def dialect_of(self, call: ProviderCall) -> str:  # noqa: ARG002  one protocol, whatever the call
+        """The name for this call, where a wire is two protocols."""
+        return self.dialect
+
     @abstractmethod
     def build_request(self, call: ProviderCall) -> BuiltRequest:
         """The whole request, credential included. Raises InvalidRequest for what this wire cannot say, NotConfigured
@@ -162,6 +200,15 @@ class Wire(ABC):
     def build_validate(self, target: ProviderTarget) -> HttpRequest:
         """The cheapest request that only a good credential passes. By default the list of models."""
         return self.build_list_models(target)
+
+    def build_embed(self, call: EmbedCall) -> EmbedPlan:
+        """The requests of an embedding call, as few as the provider's limits allow. Raises as `build_request` does, and
+        UnsupportedParameter where the provider makes no embeddings."""
+        raise UnsupportedParameter.field("model", f"the provider {call.target.provider} makes no embeddings")
+
+    def parse_embed(self, exchange: EmbedExchange, body: bytes) -> EmbedAnswer:
+        """The vectors of one answer (2xx). Raises as `parse_response` does."""
+        raise NotImplementedError
 
     def map_validation_error(
         self, target: ProviderTarget, status: int, headers: Mapping[str, str], body: bytes

@@ -8,12 +8,14 @@ from contextlib import aclosing
 from google.api import httpbody_pb2
 
 from dragoman.v1 import chat_pb2 as pb
+from dragoman.v1 import embedding_pb2
 from dragoman.v1 import llm_service_pb2 as llm_pb
 from dragoman.v1.llm_service_pb2_grpc import LLMServiceServicer
 from server.core.messages import ChatRequest
 from server.core.stream import ChatResponse
 from server.rpc.call import Call
 from server.rpc.model_call import Gateway, ModelCalls, Workspaces
+from server.rpc.translate.embedding import embed_request, embed_response
 from server.rpc.translate.events import EventRenderer
 from server.rpc.translate.request import chat_request, generate_request
 from server.rpc.translate.response import chat_response, generate_response, generate_text
@@ -53,6 +55,14 @@ class LLM(LLMServiceServicer):
             async for batch in batches:
                 for event in batch:
                     yield render(event)
+
+    async def Embed(  # noqa: N802
+        self, request: embedding_pb2.EmbedRequest, context: object
+    ) -> embedding_pb2.EmbedResponse:
+        call = Call.of(context)
+        wanted = embed_request(request)
+        call.workspace_id = self._workspaces.workspace(call.caller, request.project_id, "project_id")
+        return embed_response(await self._calls.embed(call, wanted))
 
     async def _complete(self, call: Call, project_id: str, request: ChatRequest) -> ChatResponse:
         call.workspace_id = self._workspaces.workspace(call.caller, project_id, "project_id")

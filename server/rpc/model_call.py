@@ -7,6 +7,7 @@ from contextlib import aclosing
 from typing import Protocol
 
 from server.core.access import Principal
+from server.core.embedding import EmbedRequest, EmbedResponse
 from server.core.events import Completed, Failed, Started, StreamEvent
 from server.core.messages import ChatRequest
 from server.core.stream import ChatResponse
@@ -24,6 +25,10 @@ class Gateway(Protocol):
         self, caller: Principal, workspace_id: str, request: ChatRequest, *, timeout: float | None
     ) -> ChatResponse: ...
 
+    async def embed(
+        self, caller: Principal, workspace_id: str, request: EmbedRequest, *, timeout: float | None
+    ) -> EmbedResponse: ...
+
 
 class Workspaces(Protocol):
     """Which workspace a call acts in; `server.services.access.Access`."""
@@ -40,6 +45,12 @@ class ModelCalls:
     async def complete(self, call: Call, request: ChatRequest) -> ChatResponse:
         """The whole answer. Raises DragomanError."""
         answer = await self._gateway.complete(call.caller, call.workspace_id, request, timeout=call.seconds_left())
+        call.provider, call.model, call.usage = answer.provider, answer.model, answer.usage
+        return answer
+
+    async def embed(self, call: Call, request: EmbedRequest) -> EmbedResponse:
+        """The vectors. Raises DragomanError."""
+        answer = await self._gateway.embed(call.caller, call.workspace_id, request, timeout=call.seconds_left())
         call.provider, call.model, call.usage = answer.provider, answer.model, answer.usage
         return answer
 

@@ -8,11 +8,13 @@ from typing import Protocol
 import msgspec
 
 from server.core.access import Principal
-from server.core.errors import DragomanError, ProviderError, ProviderModelNotFound
-from server.core.events import Completed, Failed, StreamEvent, Usage
+from server.core.catalog import ModelKind
+from server.core.embedding import EmbedRequest, EmbedResponse, Vector, add_usage
+from server.core.errors import DragomanError, ProviderError, ProviderModelNotFound, ProviderProtocolError
+from server.core.events import Completed, Failed, StreamEvent, Usage, Warning
 from server.core.history import check_history
 from server.core.messages import ChatRequest
-from server.core.ports import CallTimeouts, ProviderCall, Providers
+from server.core.ports import CallTimeouts, EmbedBatch, EmbedCall, ProviderCall, Providers, ProviderTarget
 from server.core.quoting import quote_provider
 from server.core.routing import Route
 from server.core.stream import ChatResponse, Folder, Guard
@@ -92,23 +94,86 @@ class Gateway:
             folder.feed(batch)
         return folder.result()
 
+    async def embed(
+        self, caller: Principal, workspace_id: str, request: EmbedRequest, *, timeout: float | None
+    ) -> EmbedResponse:
+        """Every input's vector. Raises DragomanError; what the provider had counted until then is recorded too."""
+        route, target = self._route(caller, workspace_id, request, kind="embedding")
+        call = EmbedCall(
+            target=target, request=request, model=route.model, info=route.info, timeouts=self._within(timeout)
+        )
+        batches: list[EmbedBatch] = []
+        failed = True
+        source = self._providers.get(target.provider).embed(call)
+        try:
+            async for batch in source:
+                batches.append(batch)  # noqa: PERF401  what came before a failure counts
+            answer = _joined(call, batches)
+            failed = False
+        except ProviderError as error:
+            quote_provider(error, request)
+            if isinstance(error, ProviderModelNotFound):
+                self._models.explain(workspace_id, route, error)
+            raise
+        finally:
+            await source.aclose()
+            used = add_usage([batch.usage for batch in batches])
+            self._recorder.record(target.config_id, used, failed=failed)
+        return answer
+
     def _call(
         self, caller: Principal, workspace_id: str, request: ChatRequest, *, stream: bool, timeout: float | None
     ) -> tuple[Route, ProviderCall]:
         check_history(request.messages)
-        route = self._models.resolve(
-            workspace_id, request.model, request.provider, request.provider_name, legacy=request.legacy
-        )
-        if caller.allowed_models:
-            require_allowed(caller.allowed_models, *route.ids())
+        route, target = self._route(caller, workspace_id, request, kind="chat", legacy=request.legacy)
         return route, ProviderCall(
-            target=self._targets.open(route.config, wire=route.wire),
+            target=target,
             request=request,
             model=route.model,
             info=route.info,
             stream=stream,
-            timeouts=msgspec.structs.replace(self._timeouts, total=timeout),
+            timeouts=self._within(timeout),
         )
+
+    def _route(
+        self,
+        caller: Principal,
+        workspace_id: str,
+        request: ChatRequest | EmbedRequest,
+        *,
+        kind: ModelKind,
+        legacy: bool = False,
+    ) -> tuple[Route, ProviderTarget]:
+        route = self._models.resolve(
+            workspace_id, request.model, request.provider, request.provider_name, legacy=legacy, kind=kind
+        )
+        if caller.allowed_models:
+            require_allowed(caller.allowed_models, *route.ids())
+        return route, self._targets.open(route.config, wire=route.wire)
+
+    def _within(self, timeout: float | None) -> CallTimeouts:
+        return msgspec.structs.replace(self._timeouts, total=timeout)
+
+
+def _joined(call: EmbedCall, batches: Sequence[EmbedBatch]) -> EmbedResponse:
+    """The batches as one answer. Raises ProviderProtocolError where they do not cover the input."""
+    vectors: list[Vector[float]] = []
+    warnings: dict[Warning, None] = {}
+    for batch in sorted(batches, key=lambda batch: batch.start):
+        if batch.start != len(vectors):
+            break
+        vectors += batch.vectors
+        warnings |= dict.fromkeys(batch.warnings)
+    if len(vectors) != len(call.request.input):
+        raise ProviderProtocolError("The provider gave no embedding for some inputs.", provider=call.target.provider)
+    return EmbedResponse(
+        vectors=tuple(vectors),
+        usage=add_usage([batch.usage for batch in batches]),
+        model=batches[0].model,
+        provider=call.target.provider,
+        warnings=tuple(warnings),
+        request_id=batches[0].request_id,
+    )
 
 
 class _Tally:

@@ -14,8 +14,9 @@ from grpc_status import rpc_status
 from server.core.access import Principal, Role
 from server.core.audit import AuditObject
 from server.core.catalog import ModelInfo
+from server.core.embedding import EmbedRequest, EmbedResponse, vector
 from server.core.errors import NotFound, PermissionDenied, Unauthenticated, UnknownModel
-from server.core.events import BlockDelta, BlockEnd, BlockStart, Completed, Started, StreamEvent, Usage
+from server.core.events import BlockDelta, BlockEnd, BlockStart, Completed, Started, StreamEvent, Usage, Warning
 from server.core.messages import ChatRequest
 from server.core.provider_config import ConfigStats, ProviderConfig
 from server.core.routing import WorkspaceModel
@@ -67,6 +68,7 @@ class Gateway:
         self.error: Exception | None = None
         self.stall = False
         self.calls: list[tuple[Principal, str, ChatRequest, bool, float | None]] = []
+        self.embed_calls: list[tuple[str, EmbedRequest]] = []
         self.called = asyncio.Event()
         self.closed = asyncio.Event()
 
@@ -92,6 +94,23 @@ class Gateway:
         async for batch in self.chat(caller, workspace_id, request, stream=False, timeout=timeout):
             folder.feed(batch)
         return folder.result()
+
+    async def embed(
+        self, caller: Principal, workspace_id: str, request: EmbedRequest, *, timeout: float | None
+    ) -> EmbedResponse:
+        self.embed_calls.append((workspace_id, request))
+        if self.error is not None:
+            raise self.error
+        vectors = tuple(vector([float(len(text)), 0.5]) for text in request.input)
+        warned = (Warning("parameter_stripped", "user: nobody asks", "user"),)
+        return EmbedResponse(
+            vectors=vectors,
+            usage=Usage(3, None, 3),
+            model="emb-x-1",
+            provider="openai",
+            warnings=warned,
+            request_id="r_1",
+        )
 
 
 def make_config(id: str = "cfg_1", **changes: Any) -> ProviderConfig:

@@ -12,7 +12,16 @@ from server.core.access import Workspace
 from server.core.audit import AuditEntry
 from server.core.errors import AlreadyExists, Conflict, DragomanError, NotFound
 from server.core.events import StreamEvent, Usage
-from server.core.ports import CallTimeouts, ChatProvider, DeleteCheck, ListedModel, ProviderCall, ProviderTarget
+from server.core.ports import (
+    CallTimeouts,
+    DeleteCheck,
+    EmbedBatch,
+    EmbedCall,
+    ListedModel,
+    Provider,
+    ProviderCall,
+    ProviderTarget,
+)
 from server.core.provider_config import ConfigStats, ProviderConfig, SecretField
 from server.core.secret import Secret
 from server.core.snapshot import Snapshot
@@ -60,6 +69,8 @@ class ScriptedProvider:
         self.hang = hang
         self.calls: list[ProviderCall] = []
         self.targets: list[ProviderTarget] = []
+        self.embed_batches: Sequence[EmbedBatch] = ()
+        self.embed_calls: list[EmbedCall] = []
         self.closed = 0
         self.called = asyncio.Event()
 
@@ -71,6 +82,16 @@ class ScriptedProvider:
                 yield batch
             if self.hang:
                 await asyncio.Event().wait()
+            if self.error is not None:
+                raise self.error
+        finally:
+            self.closed += 1
+
+    async def embed(self, call: EmbedCall) -> AsyncGenerator[EmbedBatch, None]:
+        self.embed_calls.append(call)
+        try:
+            for batch in self.embed_batches:
+                yield batch
             if self.error is not None:
                 raise self.error
         finally:
@@ -88,10 +109,10 @@ class ScriptedProvider:
 class OneProvider:
     """Every slug is the same adapter."""
 
-    def __init__(self, provider: ChatProvider) -> None:
+    def __init__(self, provider: Provider) -> None:
         self.provider = provider
 
-    def get(self, slug: str) -> ChatProvider:
+    def get(self, slug: str) -> Provider:
         return self.provider
 
     def slugs(self) -> Mapping[str, str]:

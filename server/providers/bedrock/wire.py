@@ -11,7 +11,8 @@ import msgspec
 
 from server.core.errors import ProviderError, ProviderPermissionDenied
 from server.core.events import StreamEvent
-from server.core.ports import ListedModel, ProviderCall, ProviderTarget
+from server.core.ports import EmbedCall, ListedModel, ProviderCall, ProviderTarget
+from server.providers.bedrock.embeddings import plan, read_answer
 from server.providers.bedrock.endpoint import place
 from server.providers.bedrock.errors import map_error
 from server.providers.bedrock.request import build_body
@@ -20,7 +21,16 @@ from server.providers.bedrock.stream import ConverseStreamParser, parse_response
 from server.providers.bedrock.types import MODELS, InferenceProfile
 from server.providers.http import HttpRequest
 from server.providers.parsing import decode
-from server.providers.wire import BuiltRequest, Exchange, ModelPage, StreamParser, Wire
+from server.providers.wire import (
+    BuiltRequest,
+    EmbedAnswer,
+    EmbedExchange,
+    EmbedPlan,
+    Exchange,
+    ModelPage,
+    StreamParser,
+    Wire,
+)
 
 EVENT_STREAM: Final = "application/vnd.amazon.eventstream"
 
@@ -40,7 +50,8 @@ _NEXT_PROFILES: Final = "profiles:"
 
 
 class ConverseWire(Wire):
-    """Converse and ConverseStream at `{endpoint}/model/{model}/...`; without an endpoint, those of us-east-1."""
+    """Converse and ConverseStream at `{endpoint}/model/{model}/...`, for embeddings InvokeModel; without an endpoint,
+    those of us-east-1."""
 
     def build_request(self, call: ProviderCall) -> BuiltRequest:
         where = place(call.target)
@@ -56,6 +67,19 @@ class ConverseWire(Wire):
 
     def stream_parser(self, exchange: Exchange) -> StreamParser:
         return ConverseStreamParser(exchange, new_id=self._new_id, clock=self._clock)
+
+    def build_embed(self, call: EmbedCall) -> EmbedPlan:
+        where = place(call.target)
+        url = where.model_url(call.model, "invoke")
+
+        def request(body: bytes) -> HttpRequest:
+            bare = HttpRequest("POST", url, (("content-type", "application/json"),), body)
+            return self._authorized(bare, call.target, where.region, "application/json")
+
+        return plan(call, request)
+
+    def parse_embed(self, exchange: EmbedExchange, body: bytes) -> EmbedAnswer:
+        return read_answer(exchange, body)
 
     def map_error(self, target: ProviderTarget, status: int, headers: Mapping[str, str], body: bytes) -> ProviderError:
         return map_error(target, status, headers, body, now=self._clock())

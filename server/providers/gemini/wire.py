@@ -10,16 +10,26 @@ import msgspec
 
 from server.core.errors import ProviderError, ProviderProtocolError, StreamTruncated
 from server.core.events import StreamEvent
-from server.core.ports import ListedModel, ProviderCall, ProviderTarget
+from server.core.ports import EmbedCall, ListedModel, ProviderCall, ProviderTarget
 from server.providers.gemini.answer import Answer
 from server.providers.gemini.chunks import ANSWER, CHUNK
+from server.providers.gemini.embeddings import plan, read_answer
 from server.providers.gemini.endpoint import credentials, place_of
 from server.providers.gemini.errors import map_error, read_body
 from server.providers.gemini.request import build_body
 from server.providers.http import HttpRequest
 from server.providers.parsing import FramedParser, decode, tokens
 from server.providers.sse import SseEvent, SseParser
-from server.providers.wire import BuiltRequest, Exchange, ModelPage, StreamParser, Wire
+from server.providers.wire import (
+    BuiltRequest,
+    EmbedAnswer,
+    EmbedExchange,
+    EmbedPlan,
+    Exchange,
+    ModelPage,
+    StreamParser,
+    Wire,
+)
 
 PAGE_SIZE: Final = 1000
 """The most that the API gives at once."""
@@ -56,6 +66,12 @@ class GeminiWire(Wire):
 
     def stream_parser(self, exchange: Exchange) -> StreamParser:
         return GeminiStreamParser(exchange, self)
+
+    def build_embed(self, call: EmbedCall) -> EmbedPlan:
+        return plan(call, place_of(call.target))
+
+    def parse_embed(self, exchange: EmbedExchange, body: bytes) -> EmbedAnswer:  # noqa: ARG002  all forms say what they are
+        return read_answer(body)
 
     def map_error(self, target: ProviderTarget, status: int, headers: Mapping[str, str], body: bytes) -> ProviderError:  # noqa: ARG002
         return map_error(read_body(body), status, headers, now=self._clock())

@@ -17,11 +17,12 @@ from server.core.errors import (
     StreamTruncated,
 )
 from server.core.events import StreamEvent
-from server.core.ports import ListedModel, ProviderCall, ProviderTarget
+from server.core.ports import EmbedCall, ListedModel, ProviderCall, ProviderTarget
 from server.providers.errors import WireError, provider_error
 from server.providers.http import HttpRequest
 from server.providers.openai_chat.answer import Answer
 from server.providers.openai_chat.chunks import CHUNK
+from server.providers.openai_chat.embeddings import plan, read_answer
 from server.providers.openai_chat.errors import read_error
 from server.providers.openai_chat.history import DIALECT
 from server.providers.openai_chat.presets import Preset, preset_for
@@ -31,6 +32,9 @@ from server.providers.sse import SseEvent, SseParser
 from server.providers.wire import (
     BuiltRequest,
     Clock,
+    EmbedAnswer,
+    EmbedExchange,
+    EmbedPlan,
     Exchange,
     IdSource,
     ModelPage,
@@ -79,6 +83,25 @@ class OpenAIChatWire(Wire):
 
     def stream_parser(self, exchange: Exchange) -> StreamParser:
         return ChatStreamParser(exchange, self)
+
+    def build_embed(self, call: EmbedCall) -> EmbedPlan:
+        preset = preset_for(call.target, self._preset)
+        headers = (
+            *_credentials(call.target, preset),
+            ("content-type", "application/json"),
+            ("accept", "application/json"),
+        )
+        url = _url(call.target, preset, "/embeddings")
+        return plan(call, preset, lambda body: HttpRequest("POST", url, headers, body))
+
+    def parse_embed(self, exchange: EmbedExchange, body: bytes) -> EmbedAnswer:
+        answer = read_answer(body)
+        if answer is None:
+            said = read_error(body, None)
+            if said.message or said.code:
+                raise self._error(exchange.call.target, said, exchange.headers)
+            raise ProviderProtocolError("The provider's answer holds no embeddings.")
+        return answer
 
     def map_error(self, target: ProviderTarget, status: int, headers: Mapping[str, str], body: bytes) -> ProviderError:
         return self._error(target, read_error(body, status), headers)

@@ -9,8 +9,8 @@ import msgspec
 
 from server.core.errors import ProviderError
 from server.core.events import StreamEvent
-from server.core.messages import Part, ToolCall
-from server.core.ports import ProviderCall, ProviderTarget
+from server.core.messages import NATIVE, Part, ToolCall
+from server.core.ports import EmbedCall, ProviderCall, ProviderTarget
 from server.providers.http import HttpRequest
 from server.providers.openai_chat.wire import OpenAIChatWire
 from server.providers.openai_responses.servers import HOSTS, Server, server_for
@@ -18,6 +18,9 @@ from server.providers.openai_responses.wire import ResponsesWire
 from server.providers.wire import (
     BuiltRequest,
     Clock,
+    EmbedAnswer,
+    EmbedExchange,
+    EmbedPlan,
     Exchange,
     IdSource,
     ModelPage,
@@ -54,11 +57,20 @@ class TwoApiWire(Wire):
             return wire.build_request(call)
         return wire.build_request(_for_chat(call))
 
+    def dialect_of(self, call: ProviderCall) -> str:
+        return self._wire(call).dialect
+
     def parse_response(self, exchange: Exchange, body: bytes) -> list[StreamEvent]:
         return self._wire(exchange.call).parse_response(exchange, body)
 
     def stream_parser(self, exchange: Exchange) -> StreamParser:
         return self._wire(exchange.call).stream_parser(exchange)
+
+    def build_embed(self, call: EmbedCall) -> EmbedPlan:
+        return self._any(call.target).build_embed(call)
+
+    def parse_embed(self, exchange: EmbedExchange, body: bytes) -> EmbedAnswer:
+        return self._any(exchange.call.target).parse_embed(exchange, body)
 
     def map_error(self, target: ProviderTarget, status: int, headers: Mapping[str, str], body: bytes) -> ProviderError:
         return self._any(target).map_error(target, status, headers, body)
@@ -90,4 +102,4 @@ def _for_chat(call: ProviderCall) -> ProviderCall:
 
 
 def _is_kept(part: Part) -> bool:
-    return isinstance(part, ToolCall) and part.opaque is not None
+    return isinstance(part, ToolCall) and part.opaque is not None and part.opaque.provider != NATIVE

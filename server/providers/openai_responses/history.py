@@ -30,7 +30,7 @@ from server.core.messages import (
 from server.core.ports import ProviderCall
 from server.providers.openai_responses.kept import CUSTOM_CALL, read_extras
 from server.providers.openai_responses.servers import Server
-from server.providers.openai_responses.types import OBJECT
+from server.providers.openai_responses.types import DIALECT, OBJECT
 from server.providers.params import JsonObject
 from server.providers.parsing import try_decode
 from server.providers.wire import own_data
@@ -220,7 +220,7 @@ class History:
         """Opaque data goes back to the provider and model that it is from, and to nobody else."""
         if opaque is None:
             return None
-        data = own_data(opaque, self._call)
+        data = own_data(opaque, self._call, DIALECT)
         if data is not None and try_decode(OBJECT, data) is not None:
             return data
         self._warn("opaque", "data that only another provider, model or API can read was left out of the history")

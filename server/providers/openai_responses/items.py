@@ -166,7 +166,7 @@ class ItemWriter:
         else:
             if self._open != key:
                 self._end_part()
-                self._writer.open("text" if key[0] == "text" else "reasoning")
+                self._writer.open("text" if key[0] == "text" else "reasoning", id=self._item.id or "")
                 self._open = key
             self._writer.delta(text)
         self._seen.setdefault(key, []).append(text)
@@ -223,7 +223,7 @@ class ItemWriter:
         if raw is None or not (item.encrypted_content or item.content):
             return
         if self._open is None:
-            self._writer.open("reasoning")
+            self._writer.open("reasoning", id=item.id or "")
         self._writer.attach(opaque=self._shared.exchange.opaque(raw))
 
     # --- calls --------------------------------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ from server.core.errors import ProviderContentFiltered, ProviderInvalidRequest, 
 from server.core.ports import ProviderCall, ProviderTarget
 from server.providers.errors import ErrorClass
 from server.providers.openai_chat.presets import AZURE, OPENAI, XAI, Preset
+from server.providers.openai_responses.types import DIALECT
 from server.providers.wire import own_data
 
 When = Literal["always", "hosted_tools"]
@@ -88,7 +89,7 @@ class Server(msgspec.Struct, frozen=True, kw_only=True):
 def _holds_items(call: ProviderCall) -> bool:
     """Whether the history has items that only Responses can take back: Chat Completions leaves none."""
     return any(
-        own_data(getattr(part, "opaque", None), call) is not None
+        own_data(getattr(part, "opaque", None), call, DIALECT) is not None
         for message in call.request.messages
         if message.role == "assistant"
         for part in message.parts

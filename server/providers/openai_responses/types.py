@@ -14,6 +14,10 @@ from server.providers.openai_chat.chunks import ABSENT
 from server.providers.parsing import tokens
 
 
+DIALECT: Final = "openai_responses"
+"""This wire's name among those that callers may speak too (`Wire.dialect`)."""
+
+
 class Details(msgspec.Struct, frozen=True):
     """Parts of a count."""
 

@@ -19,6 +19,7 @@ from server.providers.openai_chat.wire import OpenAIChatWire
 from server.providers.openai_responses.answer import Answer
 from server.providers.openai_responses.request import build_body
 from server.providers.openai_responses.servers import Server
+from server.providers.openai_responses.types import DIALECT
 from server.providers.parsing import FramedParser
 from server.providers.sse import SseEvent, SseParser
 from server.providers.wire import (
@@ -37,6 +38,8 @@ PATH: Final = "/responses"
 
 class ResponsesWire(Wire):
     """server: the row that this instance serves."""
+
+    dialect = DIALECT
 
     def __init__(self, server: Server, *, clock: Clock = time.time, new_id: IdSource = random_call_id) -> None:
         super().__init__(clock=clock, new_id=new_id)

@@ -15,6 +15,7 @@ from server.core.routing import WorkspaceModel
 from server.rpc.call import Call
 from server.rpc.compat.frame import EVENTS, begin, http_body, json_body, named_workspace
 from server.rpc.compat.openai.answer import ChunkRenderer, completion
+from server.rpc.compat.openai.embeddings import read_embeddings, render_embeddings
 from server.rpc.compat.openai.request import ChatCompletion, read_request
 from server.rpc.model_call import Gateway, ModelCalls, Workspaces
 from server.rpc.models import ModelDirectory
@@ -68,6 +69,17 @@ class OpenAI(OpenAIServiceServicer):
                     await begin(call, batch[0].warnings)
                 if frames := renderer.render(batch):
                     yield http_body(frames, EVENTS)
+
+    async def CreateEmbedding(  # noqa: N802
+        self, request: httpbody_pb2.HttpBody, context: object
+    ) -> AsyncIterator[httpbody_pb2.HttpBody]:
+        call = Call.of(context)
+        wanted = read_embeddings(request.data)
+        self._enter(call)
+        answer = await self._calls.embed(call, wanted.request)
+        await begin(call, answer.warnings)
+        for piece in render_embeddings(answer, base64=wanted.base64):
+            yield http_body(piece)
 
     async def ListOpenAIModels(  # noqa: N802
         self,
