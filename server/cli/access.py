@@ -52,6 +52,10 @@ def create_key(
     expires: Annotated[
         str, typer.Option(help="After how long it ends, as 12h, 90d or 8w, or at which date, as 2030-12-31 (UTC).")
     ] = "",
+    models: Annotated[
+        list[str] | None,
+        typer.Option("--model", help="Only this model, or a beginning of ids with * after it; may be repeated."),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Make a key. It is printed once, alone on stdout, and cannot be shown again."""
@@ -69,6 +73,7 @@ def create_key(
             role=Role[role.name] if place else Role.ORG_ADMIN,
             name=name,
             expires_at=expires_at,
+            allowed_models=models or (),
         )
         return key, clear.reveal()
 
@@ -167,4 +172,6 @@ def _key_row(key: ApiKey) -> Row:
         "created": key.created_at,
         "expires": key.expires_at,
         "revoked": key.revoked_at,
+        "models": key.allowed_models,
+        "last used": key.last_used_at,
     }

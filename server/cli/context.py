@@ -84,4 +84,4 @@ def local_admin(workspace: Workspace) -> Principal:
     """Whoever has the database and the master key may do what an admin of the workspace may."""
     from server.core.access import Principal, Role  # noqa: PLC0415
 
-    return Principal("cli", workspace.org_id, workspace.id, Role.ADMIN, "cli")
+    return Principal("operator", workspace.org_id, workspace.id, Role.ADMIN, "operator")

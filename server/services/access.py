@@ -150,6 +150,7 @@ class Access:
         now = self._now()
         if expires_at is not None and expires_at <= now:
             raise InvalidRequest.field("expires_at", "must be in the future")
+        _refuse_bad_patterns(allowed_models)
         _refuse_more_than(maker, role, allowed_models)
         clear = caller_key(self._entropy(KEY_ENTROPY_BYTES))
         key = ApiKey(
@@ -216,6 +217,14 @@ class Access:
 
 def _sees(caller: Principal, key: ApiKey) -> bool:
     return key.org_id == caller.org_id and caller.workspace_id in (None, key.workspace_id)
+
+
+def _refuse_bad_patterns(patterns: Sequence[str]) -> None:
+    """What permits nothing would lock a key out of every model without a word."""
+    for at, pattern in enumerate(patterns):
+        slug, slash, rest = pattern.partition("/")
+        if not (slug and slug == slug.lower() and slash and rest) or "*" in pattern[:-1]:
+            raise InvalidRequest.field(f"allowed_models[{at}]", "must be provider/model, or such a beginning and *")
 
 
 def _refuse_more_than(maker: Principal, role: Role, allowed_models: Sequence[str]) -> None:

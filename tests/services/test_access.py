@@ -258,3 +258,14 @@ def test_workspaces_are_listed_to_who_may_act_in_them() -> None:
     ids = [[found.id for found in service.list_workspaces(who)] for who in (MEMBER, ORGANISATION)]
     assert ids == [["ws_1"], ["ws_0", "ws_1"]]
     assert [found.id for found in service.list_workspaces(ORGANISATION, after="ws_0", limit=1)] == ["ws_1"]
+
+
+@pytest.mark.parametrize("pattern", ["gpt-4o", "*", "OpenAI/gpt-4o", "openai/", "/x", "openai/*-mini", ""])
+async def test_a_list_of_models_that_would_permit_nothing_is_refused(pattern: str) -> None:
+    store = KeysInMemory()
+    making = access(FixedSnapshot(snapshot()), store).create_key(
+        workspace=WORKSPACE, org_id="org_1", role=Role.MEMBER, name="n", allowed_models=["openai/*", pattern]
+    )
+    with pytest.raises(InvalidRequest) as caught:
+        await making
+    assert caught.value.violations[0].field == "allowed_models[1]"
