@@ -17,12 +17,15 @@ from google.protobuf.message import Message
 from dragoman.v1 import access_service_pb2 as access
 from dragoman.v1 import anthropic_service_pb2 as anthropic
 from dragoman.v1 import chat_pb2 as chat
+from dragoman.v1 import embedding_pb2 as embedding
 from dragoman.v1 import llm_service_pb2 as llm
 from dragoman.v1 import model_service_pb2 as models
 from dragoman.v1 import openai_service_pb2 as openai
 from dragoman.v1 import provider_config_service_pb2 as configs
 from dragoman.v1 import status_service_pb2 as status
 from tests.app.world import MODEL, OWN, Metadata, World
+
+EMBEDDING_MODEL = "custom/demo-embedding"
 
 OK, DENIED, HIDDEN = "OK", "PERMISSION_DENIED", "NOT_FOUND"
 
@@ -128,12 +131,17 @@ COMPLETION = httpbody_pb2.HttpBody(
     content_type="application/json",
     data=json.dumps({"model": MODEL, "max_tokens": 9, "messages": [{"role": "user", "content": "Hi"}]}).encode(),
 )
+EMBED = embedding.EmbedRequest(project_id=OWN, model=EMBEDDING_MODEL, input=["Hi"])
+EMBEDDING = httpbody_pb2.HttpBody(
+    content_type="application/json", data=json.dumps({"model": EMBEDDING_MODEL, "input": "Hi"}).encode()
+)
 
 MATRIX: dict[str, Row] = {
     "/dragoman.v1.LLMService/Generate": calls(fixed(GENERATE)),
     "/dragoman.v1.LLMService/GenerateText": calls(fixed(GENERATE)),
     "/dragoman.v1.LLMService/Complete": calls(fixed(CHAT)),
     "/dragoman.v1.LLMService/Chat": calls(fixed(CHAT)),
+    "/dragoman.v1.LLMService/Embed": calls(fixed(EMBED)),
     "/dragoman.v1.ModelService/ListModels": reads(fixed(models.ListModelsRequest(workspace_id=OWN))),
     "/dragoman.v1.ModelService/GetModel": reads(fixed(models.GetModelRequest(workspace_id=OWN, id=MODEL))),
     "/dragoman.v1.ProviderConfigService/CreateProviderConfig": manages(_new_config),
@@ -161,6 +169,7 @@ MATRIX: dict[str, Row] = {
     "/dragoman.v1.AccessService/ListAuditEntries": manages(fixed(access.ListAuditEntriesRequest(workspace_id=OWN))),
     "/dragoman.v1.AccessService/ExportAuditLog": manages(fixed(access.ExportAuditLogRequest(workspace_id=OWN))),
     "/dragoman.v1.OpenAIService/CreateChatCompletion": dialect(calls(fixed(COMPLETION))),
+    "/dragoman.v1.OpenAIService/CreateEmbedding": dialect(calls(fixed(EMBEDDING))),
     "/dragoman.v1.OpenAIService/ListOpenAIModels": dialect(reads(fixed(openai.ListOpenAIModelsRequest()))),
     "/dragoman.v1.OpenAIService/GetOpenAIModel": dialect(reads(fixed(openai.GetOpenAIModelRequest(model=MODEL)))),
     "/dragoman.v1.AnthropicService/CreateMessage": dialect(calls(fixed(COMPLETION))),
@@ -171,6 +180,3 @@ MATRIX: dict[str, Row] = {
     "/dragoman.v1.StatusService/GetLiveness": public(fixed(status.GetLivenessRequest())),
     "/dragoman.v1.StatusService/GetReadiness": public(fixed(status.GetReadinessRequest())),
 }
-
-PENDING = frozenset({"/dragoman.v1.LLMService/Embed", "/dragoman.v1.OpenAIService/CreateEmbedding"})
-"""In the contract, and not served yet: whoever serves them moves them up into the matrix."""
