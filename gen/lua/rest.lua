@@ -25,6 +25,7 @@ return {
     ["/v1/messages"] = {POST = true},
     ["/v1/models"] = {GET = false},
     ["/v1/models:anthropic"] = {GET = false},
+    ["/v1/responses"] = {POST = true},
   },
   -- the same for paths with variables, as Lua patterns, the most particular first
   templates = {

@@ -63,7 +63,8 @@ class Started(msgspec.Struct, frozen=True, gc=False):
 
 
 class BlockStart(msgspec.Struct, frozen=True, gc=False):
-    """A block opens. id and name: of a tool_call (never "") or server_tool; type: a server_tool's own item type."""
+    """A block opens. id and name: of a tool_call (never "") or server_tool; type: a server_tool's own item type. A text
+    or reasoning block has the id of the provider's item that it is from, where there is one."""
 
     index: int
     kind: BlockKind

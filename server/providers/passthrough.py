@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Any, Final
 
 import msgspec
@@ -33,16 +34,25 @@ def foreign_members(request: ChatRequest | EmbedRequest, wire: str) -> tuple[War
     )
 
 
-def put_back(body: JsonObject, request: ChatRequest | EmbedRequest, wire: str) -> list[Warning]:
+def _text(_: JsonObject) -> str:
+    return "text"
+
+
+def put_back(
+    body: JsonObject, request: ChatRequest | EmbedRequest, wire: str, text_type: Callable[[JsonObject], str] = _text
+) -> list[Warning]:
     """Merge the members of a caller's body of this wire into the finished one, in place; what the body says already
-    stays, but where the caller's says null. Returns a warning for each place that it does not have."""
+    stays, but where the caller's says null. Returns a warning for each place that it does not have.
+
+    text_type: the type of a text part, by the object that holds it.
+    """
     kept = request.passthrough
     if kept is None or kept.wire != wire:
         return []
     warnings = []
     for place, text in kept.members.items():
         members: dict[str, Any] = msgspec.json.decode(text)
-        target = _find(body, place)
+        target = _find(body, place, text_type)
         if target is None:
             warnings += [stripped(f"{place}.{name}", "its place is not in the provider's request") for name in members]
             continue
@@ -61,7 +71,7 @@ def _fill(target: JsonObject, members: dict[str, Any]) -> None:
             _fill(current, value)
 
 
-def _find(body: JsonObject, place: str) -> JsonObject | None:
+def _find(body: JsonObject, place: str, text_type: Callable[[JsonObject], str]) -> JsonObject | None:
     """The object at a place; a text that was shortened to a string becomes a part again."""
     node: Any = body
     for match in _STEP.finditer(place):
@@ -69,8 +79,8 @@ def _find(body: JsonObject, place: str) -> JsonObject | None:
         if name is not None:
             if not isinstance(node, dict) or name not in node:
                 return None
-            if name == "content" and isinstance(node[name], str) and match.end() < len(place):
-                node[name] = [{"type": "text", "text": node[name]}]
+            if name in ("content", "output") and isinstance(node[name], str) and match.end() < len(place):
+                node[name] = [{"type": text_type(node), "text": node[name]}]
             if isinstance(node[name], msgspec.Raw):
                 node[name] = msgspec.json.decode(node[name])
             node = node[name]

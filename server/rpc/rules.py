@@ -38,6 +38,7 @@ RULES: Mapping[str, Rule] = {
     "/dragoman.v1.AccessService/ExportAuditLog": Role.ADMIN,
     "/dragoman.v1.OpenAIService/CreateChatCompletion": Role.MEMBER,
     "/dragoman.v1.OpenAIService/CreateEmbedding": Role.MEMBER,
+    "/dragoman.v1.OpenAIService/CreateResponse": Role.MEMBER,
     "/dragoman.v1.OpenAIService/ListOpenAIModels": Role.VIEWER,
     "/dragoman.v1.OpenAIService/GetOpenAIModel": Role.VIEWER,
     "/dragoman.v1.AnthropicService/CreateMessage": Role.MEMBER,

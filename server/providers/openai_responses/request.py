@@ -14,10 +14,12 @@ from server.core.catalog import ModelInfo
 from server.core.events import Warning
 from server.core.messages import ChatRequest, HostedTool, ResponseFormat, Tool, ToolChoice
 from server.core.ports import ProviderCall
-from server.providers.openai_chat.quirks import ThinkingCall, effort
+from server.providers.openai_chat.quirks import Fields, ThinkingCall, effort
 from server.providers.openai_responses.history import History
 from server.providers.openai_responses.servers import Server
+from server.providers.openai_responses.types import DIALECT
 from server.providers.params import JsonObject, applicable, approximated, merge_options, raw_object, stripped
+from server.providers.passthrough import put_back
 
 NO_PARAMETERS: Final = msgspec.Raw(b'{"type":"object","properties":{}}')
 """The schema of a tool without arguments: the field is required."""
@@ -50,8 +52,34 @@ def build_body(call: ProviderCall, server: Server) -> tuple[JsonObject, tuple[Wa
     body["store"] = False
     if call.stream:
         body["stream"] = True
+    if _is_spoken(request):
+        warnings.extend(_pass_on(body, request))
     merge_options(body, request.provider_options)
     return body, (*warnings, *history.warnings)
+
+
+def _is_spoken(request: ChatRequest) -> bool:
+    """Whether the caller speaks this API itself."""
+    return request.passthrough is not None and request.passthrough.wire == DIALECT
+
+
+def _pass_on(body: JsonObject, request: ChatRequest) -> list[Warning]:
+    """What the caller's own body of this API holds beyond the neutral request, in its place. Its lists of what to
+    include add up, and its word for a summary (`detailed`) is kept."""
+    members = {} if request.passthrough is None else request.passthrough.members
+    for place in ("text", "reasoning"):
+        if place in members:
+            body.setdefault(place, {})
+    wanted = msgspec.json.decode(members.get("", "{}")).get("include")
+    if isinstance(wanted, list):
+        body["include"] = list(dict.fromkeys([*body.get("include", ()), *wanted]))
+    if "summary" in body.get("reasoning", {}) and "summary" in msgspec.json.decode(members.get("reasoning", "{}")):
+        del body["reasoning"]["summary"]
+    return put_back(body, request, DIALECT, _text_type)
+
+
+def _text_type(item: JsonObject) -> str:
+    return "output_text" if item.get("role") == "assistant" else "input_text"
 
 
 def _sampling(body: JsonObject, request: ChatRequest, server: Server, warnings: list[Warning]) -> None:
@@ -154,7 +182,8 @@ def _thinking(
     if thinking is None or (info is not None and traits is None):
         return
     asked = ThinkingCall(msgspec.structs.replace(thinking, include=None), traits)
-    fields = effort(asked)
+    # A caller that speaks this API and names no level means the model's own.
+    fields = Fields() if thinking.effort is None and _is_spoken(request) else effort(asked)
     warnings.extend(fields.warnings)
     if thinking.include is False and not server.summary:
         warnings.append(stripped("thinking", "the server shows thoughts whether they are wanted or not (include)"))

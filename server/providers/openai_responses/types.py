@@ -13,7 +13,6 @@ from server.core.events import Usage
 from server.providers.openai_chat.chunks import ABSENT
 from server.providers.parsing import tokens
 
-
 DIALECT: Final = "openai_responses"
 """This wire's name among those that callers may speak too (`Wire.dialect`)."""
 

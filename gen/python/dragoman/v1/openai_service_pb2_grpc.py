@@ -51,6 +51,11 @@ class OpenAIServiceStub:
                 request_serializer=google_dot_api_dot_httpbody__pb2.HttpBody.SerializeToString,
                 response_deserializer=google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
                 _registered_method=True)
+        self.CreateResponse = channel.unary_stream(
+                '/dragoman.v1.OpenAIService/CreateResponse',
+                request_serializer=google_dot_api_dot_httpbody__pb2.HttpBody.SerializeToString,
+                response_deserializer=google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
+                _registered_method=True)
         self.ListOpenAIModels = channel.unary_unary(
                 '/dragoman.v1.OpenAIService/ListOpenAIModels',
                 request_serializer=dragoman_dot_v1_dot_openai__service__pb2.ListOpenAIModelsRequest.SerializeToString,
@@ -93,6 +98,20 @@ class OpenAIServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CreateResponse(self, request, context):
+        """Creates a response: one JSON object, or with `"stream": true` server-sent events, each with a sequence number, the last
+        of them `response.completed`, `response.incomplete` or `error`.
+
+        Nothing is stored: `store: true`, `previous_response_id`, `conversation`, `prompt`, `background` and items that refer to
+        stored ones are refused. What a provider wants back stands in `reasoning` items, which go with the next call's input.
+        Warnings: as of CreateChatCompletion; `x_dragoman` is a member of the whole response.
+
+        Role: member. Status codes: see LLMService.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListOpenAIModels(self, request, context):
         """Lists the models enabled for the workspace, as OpenAI's list.
 
@@ -121,6 +140,11 @@ def add_OpenAIServiceServicer_to_server(servicer, server):
             ),
             'CreateEmbedding': grpc.unary_stream_rpc_method_handler(
                     servicer.CreateEmbedding,
+                    request_deserializer=google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
+                    response_serializer=google_dot_api_dot_httpbody__pb2.HttpBody.SerializeToString,
+            ),
+            'CreateResponse': grpc.unary_stream_rpc_method_handler(
+                    servicer.CreateResponse,
                     request_deserializer=google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
                     response_serializer=google_dot_api_dot_httpbody__pb2.HttpBody.SerializeToString,
             ),
@@ -193,6 +217,33 @@ class OpenAIService:
             request,
             target,
             '/dragoman.v1.OpenAIService/CreateEmbedding',
+            google_dot_api_dot_httpbody__pb2.HttpBody.SerializeToString,
+            google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CreateResponse(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/dragoman.v1.OpenAIService/CreateResponse',
             google_dot_api_dot_httpbody__pb2.HttpBody.SerializeToString,
             google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
             options,

@@ -53,6 +53,16 @@ class OpenAIServiceStub:
 
     Role: member. Status codes: see LLMService.
     """
+    CreateResponse: _grpc.UnaryStreamMultiCallable[_httpbody_pb2.HttpBody, _httpbody_pb2.HttpBody]
+    """Creates a response: one JSON object, or with `"stream": true` server-sent events, each with a sequence number, the last
+    of them `response.completed`, `response.incomplete` or `error`.
+
+    Nothing is stored: `store: true`, `previous_response_id`, `conversation`, `prompt`, `background` and items that refer to
+    stored ones are refused. What a provider wants back stands in `reasoning` items, which go with the next call's input.
+    Warnings: as of CreateChatCompletion; `x_dragoman` is a member of the whole response.
+
+    Role: member. Status codes: see LLMService.
+    """
     ListOpenAIModels: _grpc.UnaryUnaryMultiCallable[_openai_service_pb2.ListOpenAIModelsRequest, _httpbody_pb2.HttpBody]
     """Lists the models enabled for the workspace, as OpenAI's list.
 
@@ -85,6 +95,16 @@ class OpenAIServiceAsyncStub(OpenAIServiceStub):
     """
     CreateEmbedding: _aio.UnaryStreamMultiCallable[_httpbody_pb2.HttpBody, _httpbody_pb2.HttpBody]  # type: ignore[assignment]
     """Creates embeddings: one JSON object, in as many pieces as its length asks for.
+
+    Role: member. Status codes: see LLMService.
+    """
+    CreateResponse: _aio.UnaryStreamMultiCallable[_httpbody_pb2.HttpBody, _httpbody_pb2.HttpBody]  # type: ignore[assignment]
+    """Creates a response: one JSON object, or with `"stream": true` server-sent events, each with a sequence number, the last
+    of them `response.completed`, `response.incomplete` or `error`.
+
+    Nothing is stored: `store: true`, `previous_response_id`, `conversation`, `prompt`, `background` and items that refer to
+    stored ones are refused. What a provider wants back stands in `reasoning` items, which go with the next call's input.
+    Warnings: as of CreateChatCompletion; `x_dragoman` is a member of the whole response.
 
     Role: member. Status codes: see LLMService.
     """
@@ -129,6 +149,22 @@ class OpenAIServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_httpbody_pb2.HttpBody], _abc.AsyncIterator[_httpbody_pb2.HttpBody]]:
         """Creates embeddings: one JSON object, in as many pieces as its length asks for.
+
+        Role: member. Status codes: see LLMService.
+        """
+
+    @_abc_1.abstractmethod
+    def CreateResponse(
+        self,
+        request: _httpbody_pb2.HttpBody,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_httpbody_pb2.HttpBody], _abc.AsyncIterator[_httpbody_pb2.HttpBody]]:
+        """Creates a response: one JSON object, or with `"stream": true` server-sent events, each with a sequence number, the last
+        of them `response.completed`, `response.incomplete` or `error`.
+
+        Nothing is stored: `store: true`, `previous_response_id`, `conversation`, `prompt`, `background` and items that refer to
+        stored ones are refused. What a provider wants back stands in `reasoning` items, which go with the next call's input.
+        Warnings: as of CreateChatCompletion; `x_dragoman` is a member of the whole response.
 
         Role: member. Status codes: see LLMService.
         """

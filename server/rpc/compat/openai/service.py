@@ -17,6 +17,8 @@ from server.rpc.compat.frame import EVENTS, begin, http_body, json_body, named_w
 from server.rpc.compat.openai.answer import ChunkRenderer, completion
 from server.rpc.compat.openai.embeddings import read_embeddings, render_embeddings
 from server.rpc.compat.openai.request import ChatCompletion, read_request
+from server.rpc.compat.openai.responses import respond
+from server.rpc.compat.openai.responses_request import read_response_request
 from server.rpc.model_call import Gateway, ModelCalls, Workspaces
 from server.rpc.models import ModelDirectory
 
@@ -69,6 +71,16 @@ class OpenAI(OpenAIServiceServicer):
                     await begin(call, batch[0].warnings)
                 if frames := renderer.render(batch):
                     yield http_body(frames, EVENTS)
+
+    async def CreateResponse(  # noqa: N802
+        self, request: httpbody_pb2.HttpBody, context: object
+    ) -> AsyncIterator[httpbody_pb2.HttpBody]:
+        call = Call.of(context)
+        wanted = read_response_request(request.data)
+        self._enter(call)
+        async with aclosing(respond(self._calls, call, wanted, int(self._now()))) as bodies:
+            async for body in bodies:
+                yield body
 
     async def CreateEmbedding(  # noqa: N802
         self, request: httpbody_pb2.HttpBody, context: object
