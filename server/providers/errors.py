@@ -124,6 +124,7 @@ COMMON: Final = ErrorTable(
     codes={
         "insufficient_quota": ProviderQuotaExceeded,
         "context_length_exceeded": ContextLengthExceeded,
+        "exceed_context_size_error": ContextLengthExceeded,  # llama.cpp, in each of the protocols that it speaks
         "model_not_found": ProviderModelNotFound,
         "invalid_api_key": ProviderUnauthenticated,
         "overloaded_error": ProviderOverloaded,
@@ -269,7 +270,7 @@ _CONTEXT_LIMIT: Final = re.compile(
     r"(?:maximum context length|context (?:size|window|limit))\D{0,40}?(\d{3,9})", re.IGNORECASE
 )
 _CONTEXT_ASKED: Final = re.compile(
-    r"(?:resulted in|you requested|requested|prompt is too long:)\D{0,20}?(\d{3,9})", re.IGNORECASE
+    r"(?:resulted in|requested|request \(|prompt is too long:)\D{0,20}?(\d{3,9})", re.IGNORECASE
 )
 
 

@@ -48,6 +48,7 @@ class Provider:
     credential: tuple[str, str] = ("authorization", f"Bearer {KEY}")
     bad_key_headers: Mapping[str, str] = field(default_factory=dict)
     peer_counts: bool = True
+    secret: str = KEY
 
     def endpoint(self, port: int) -> str:
         return f"http://{self.host}:{port}{self.path}"

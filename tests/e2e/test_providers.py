@@ -7,28 +7,20 @@ refusal of a wrong key) a scripted server says.
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import json
-import sys
-import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
-import httpx
-import msgspec
 import pytest
 import pytest_asyncio
 
-from server.dev.envoy import Address
-from tests.e2e.envoy import proxy
-from tests.e2e.providers import HOSTS, KEY, PROVIDERS, WAYS, WHOLE, Answer, Provider, Refused
-from tests.e2e.stack import OWN, Stack
+from tests.e2e.house import House, running_house
+from tests.e2e.providers import KEY, PROVIDERS, WAYS, WHOLE, Answer, Provider, Refused
+from tests.e2e.stack import Stack
 from tests.support.aimock import running_aimock
-from tests.support.canary import assert_absent
 from tests.support.ports import free_port
-from tests.support.process import RunningProcess
 from tests.support.scripted import Reply, ScriptedProvider
 
 pytestmark = pytest.mark.e2e
@@ -64,92 +56,42 @@ ROWS: list[dict[str, Any]] = [
 
 
 @dataclass(frozen=True)
-class House:
-    """A gateway whose configurations lead to a peer. Ports: peer, of the one that knows the key; open_peer, of one that
-    takes everybody (signatures are not understood there); scripted, that a test's own server may take."""
+class Peers:
+    """Ports: known, of the one that takes the key and no other; open, of one that takes everybody (signatures are not
+    understood there); scripted, that a test's own server may take."""
 
-    stack: Stack
-    admin: httpx.Client
-    peer: int
-    open_peer: int
+    known: int
+    open: int
     scripted: int
 
     def port_for(self, provider: Provider) -> int:
-        return self.open_peer if provider.key else self.peer
-
-    @contextmanager
-    def configured(self, provider: Provider, port: int) -> Iterator[Configured]:
-        """A configuration of the provider at that port, made and deleted over REST."""
-        body = {
-            "name": f"{provider.name}-{uuid.uuid4().hex[:8]}",
-            "aiType": provider.ai_type,
-            "provider": provider.slug,
-            "workspaceId": OWN,
-            "endpoint": provider.endpoint(port),
-            "secret": KEY,
-            "key": provider.key,
-        }
-        created = self.admin.post("/ai/llm", json=body)
-        assert created.status_code == 200, created.text
-        id = created.json()["aiLlmId"]
-        yield Configured(id, str(body["name"]), provider)
-        assert self.admin.delete(f"/ai/llm/{id}").status_code == 200
-
-
-@dataclass(frozen=True)
-class Configured:
-    """A provider's configuration."""
-
-    id: str
-    name: str
-    provider: Provider
-
-    def asks(self, *messages: Mapping[str, Any], **more: object) -> dict[str, Any]:
-        """The body of a call."""
-        return {
-            "provider": self.provider.slug,
-            "providerName": self.name,
-            "model": self.provider.model,
-            "messages": list(messages),
-            **self.provider.request,
-            **more,
-        }
+        return self.open if provider.key else self.known
 
 
 @pytest.fixture(scope="module")
-def house(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
-    """A second server on the data of `stack`, which may call this machine and knows the providers' names."""
-    folder = tmp_path_factory.mktemp("providers")
-    port, scripted = free_port(), free_port()
+def peers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Peers]:
+    """Two of aimock, and a port that is free."""
     with ExitStack() as held:
-        peers = []
-        for name, keys in (("peer", [KEY]), ("open", [])):
-            (folder / name).mkdir()
-            origin = held.enter_context(running_aimock(folder / name, ROWS, api_keys=keys))
-            peers.append(int(origin.rpartition(":")[2]))
-        allowed = [f"{host}:{taken}" for host in ("127.0.0.1", *HOSTS) for taken in (*peers, scripted)]
-        environ = {
-            **stack.environ,
-            "DRAGOMAN_GRPC_PORT": str(port),
-            "DRAGOMAN_ALLOWED_ENDPOINTS": ",".join(allowed),
-        }
-        command = [sys.executable, "-m", "tests.e2e.named_server", ",".join(HOSTS)]
-        server = held.enter_context(RunningProcess(command, env=environ, log=folder / "server.log"))
-        server.wait_for_port(port)
-        (folder / "envoy").mkdir()
-        envoy = held.enter_context(proxy(folder / "envoy", Address("127.0.0.1", port)))
-        settings = msgspec.structs.replace(stack.settings, grpc_port=port)
-        here = dataclasses.replace(stack, settings=settings, environ=environ, server=server, envoy=envoy)
-        admin = held.enter_context(here.rest("admin"))
-        yield House(here, admin, peer=peers[0], open_peer=peers[1], scripted=scripted)
-    assert_absent(KEY, folder / "server.log", folder / "envoy" / "envoy.log")
+        ports = []
+        for keys in ([KEY], []):
+            origin = held.enter_context(running_aimock(tmp_path_factory.mktemp("peer"), ROWS, api_keys=keys))
+            ports.append(int(origin.rpartition(":")[2]))
+        yield Peers(known=ports[0], open=ports[1], scripted=free_port())
+
+
+@pytest.fixture(scope="module")
+def house(stack: Stack, peers: Peers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+    """A gateway that may call the peers."""
+    ports = (peers.known, peers.open, peers.scripted)
+    with running_house(stack, tmp_path_factory.mktemp("house"), ports) as it:
+        yield it
 
 
 @pytest_asyncio.fixture
-async def scripted(house: House) -> AsyncIterator[ScriptedProvider]:
-    """A scripted server at the house's port for it."""
+async def scripted(peers: Peers) -> AsyncIterator[ScriptedProvider]:
+    """A scripted server that the gateway may call."""
     provider = ScriptedProvider()
-    await provider.start(house.scripted)
+    await provider.start(peers.scripted)
     yield provider
     await provider.stop()
 
@@ -164,9 +106,9 @@ def user(words: str) -> dict[str, Any]:
 
 @each_way
 @each_provider
-async def test_text_and_its_counts(house: House, provider: Provider, way: Way) -> None:
+async def test_text_and_its_counts(house: House, peers: Peers, provider: Provider, way: Way) -> None:
     """A question gets the peer's words, to the letter, with its counts."""
-    with house.configured(provider, house.port_for(provider)) as config:
+    with house.configured(provider, peers.port_for(provider)) as config:
         answer = await way(house.stack, config.asks(user("hello"), maxTokens=100))
     assert (answer.text, answer.finish, answer.calls) == (TEXT, "stop", [])
     if provider.peer_counts or way in WHOLE:
@@ -175,9 +117,9 @@ async def test_text_and_its_counts(house: House, provider: Provider, way: Way) -
 
 @each_way
 @each_provider
-async def test_a_tool_call_and_the_turn_after_it(house: House, provider: Provider, way: Way) -> None:
+async def test_a_tool_call_and_the_turn_after_it(house: House, peers: Peers, provider: Provider, way: Way) -> None:
     """A tool is called with its arguments, and its result leads to the answer."""
-    with house.configured(provider, house.port_for(provider)) as config:
+    with house.configured(provider, peers.port_for(provider)) as config:
         first = await way(house.stack, config.asks(user("weather"), tools=[WEATHER]))
         assert first.finish == "tool_calls"
         (call,) = first.calls
@@ -190,9 +132,9 @@ async def test_a_tool_call_and_the_turn_after_it(house: House, provider: Provide
 
 @each_way
 @each_provider
-async def test_a_rate_limit_says_when_to_come_back(house: House, provider: Provider, way: Way) -> None:
+async def test_a_rate_limit_says_when_to_come_back(house: House, peers: Peers, provider: Provider, way: Way) -> None:
     """429 at the provider is 429 and RESOURCE_EXHAUSTED here, with the provider's own hint."""
-    with house.configured(provider, house.port_for(provider)) as config, pytest.raises(Refused) as caught:
+    with house.configured(provider, peers.port_for(provider)) as config, pytest.raises(Refused) as caught:
         await way(house.stack, config.asks(user("slow")))
     error = caught.value
     assert (error.status, error.http) == ("RESOURCE_EXHAUSTED", 429 if way.__name__.startswith("rest") else None)
@@ -209,7 +151,7 @@ async def test_a_wrong_key_is_the_workspaces_fault_whatever_status_says_so(
     status, body = provider.bad_key
     headers = {"content-type": "application/json", **provider.bad_key_headers}
     scripted.reply(Reply([json.dumps(body).encode()], status, headers))
-    with house.configured(provider, house.scripted) as config, pytest.raises(Refused) as caught:
+    with house.configured(provider, scripted.port) as config, pytest.raises(Refused) as caught:
         await way(house.stack, config.asks(user("hello")))
     error = caught.value
     assert (error.status, error.http) == ("UNAUTHENTICATED", 401 if way.__name__.startswith("rest") else None)
@@ -237,7 +179,7 @@ async def test_a_wrong_key_does_not_pass_validation(
     status, body = provider.bad_key
     headers = {"content-type": "application/json", **provider.bad_key_headers}
     scripted.reply(Reply([json.dumps(body).encode()], status, headers))
-    with house.configured(provider, house.scripted) as config:
+    with house.configured(provider, scripted.port) as config:
         response = await asyncio.to_thread(house.admin.post, f"/ai/llm/{config.id}/validate")
     assert (response.status_code, response.json()["success"]) == (200, False)
     assert KEY not in response.text

@@ -139,10 +139,24 @@ def test_error_bodies_of_every_shape_are_read(body: bytes, expected: tuple[str |
     assert (error.type, error.code, error.message) == expected
 
 
-def test_the_numbers_of_a_context_overflow_are_facts() -> None:
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        (
+            "context_length_exceeded",
+            "This model's maximum context length is 8192 tokens. However, your messages resulted in 9000 tokens.",
+        ),
+        (
+            "exceed_context_size_error",
+            "request (9000 tokens) exceeds the available context size (8192 tokens), try increasing it",
+        ),
+    ],
+    ids=["OpenAI", "llama.cpp"],
+)
+def test_the_numbers_of_a_context_overflow_are_facts(code: str, words: str) -> None:
     """Limit and request stand in metadata, for whoever shortens the conversation."""
-    words = "This model's maximum context length is 8192 tokens. However, your messages resulted in 9000 tokens."
-    error = provider_error(WireError(status=400, code="context_length_exceeded", message=words), {}, now=NOW)
+    error = provider_error(WireError(status=400, code=code, message=words), {}, now=NOW)
+    assert isinstance(error, ContextLengthExceeded)
     assert error.metadata == {"max_tokens": "8192", "requested_tokens": "9000"}
 
 

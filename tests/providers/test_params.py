@@ -67,7 +67,7 @@ DECIDING: dict[str, tuple[dict[str, Any], str]] = {
 
 WIRES = [
     *((slug, "") for slug in ENTRIES),
-    ("openai", "chat"),
+    *((slug, "chat") for slug in ENTRIES if slug == "openai"),
     *(("custom", row) for row in PRESETS if row not in ENTRIES),
 ]
 

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from server.core.errors import ContextLengthExceeded, ProviderContentFiltered
+from server.core.errors import ProviderContentFiltered
 from server.core.ports import ProviderTarget
 from server.providers.errors import ErrorTable
 from server.providers.openai_chat import quirks
@@ -197,7 +197,6 @@ OLLAMA: Final = Preset(
 LLAMACPP: Final = Preset(
     name="llama.cpp",
     auth="optional_bearer",
-    errors=CHAT_ERRORS.extended(codes={"exceed_context_size_error": ContextLengthExceeded}),
     reasoning_back="reasoning_content",
     # A named choice silently becomes auto there.
     tool_choices=("auto", "none", "required"),
