@@ -70,6 +70,10 @@ class Connection(asyncio.Protocol):
         await stream.done
         return stream
 
+    def close(self) -> None:
+        """End the connection, and every call on it."""
+        self._transport.abort()
+
     def _send(self) -> None:
         out = []
         while self._waiting and len(self._waiting[0][1]) <= self._send_window:

@@ -12,8 +12,9 @@ import asyncio
 import sys
 import time
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final, Protocol, cast
+from typing import Final, Protocol
 
 import msgspec
 import uvloop
@@ -57,9 +58,11 @@ class Seen(msgspec.Struct, kw_only=True):
 class Caller(Protocol):
     """Makes one call at a time."""
 
-    async def call(self) -> tuple[float, bytes]:
+    async def call(self, port: int) -> tuple[float, bytes]:
         """When its first token came (the whole answer's end, without tokens), and the body. Raises CallError."""
         ...
+
+    def close(self) -> None: ...
 
 
 class CallError(Exception):
@@ -96,6 +99,11 @@ class HttpCaller(asyncio.Protocol):
             raise CallError(self._head[9:12].decode())
         body = b"".join(self._pieces)
         return self._first or time.perf_counter(), dechunk(body) if self._chunked else body
+
+    def close(self) -> None:
+        """End the connection."""
+        if self._transport is not None:
+            self._transport.abort()
 
     def data_received(self, data: bytes) -> None:
         if self._done is None or self._done.done():
@@ -158,6 +166,10 @@ class GrpcCaller:
             raise CallError("no answer")
         return stream.first or time.perf_counter(), bytes(stream.body)
 
+    def close(self) -> None:
+        """End the connection, which all callers share."""
+        self._connection.close()
+
 
 class Run:
     """All callers of a plan, and what they measured."""
@@ -173,7 +185,7 @@ class Run:
     async def run(self) -> Seen:
         """Do it."""
         plan = self._plan
-        callers: list[Any]
+        callers: Sequence[Caller]
         if plan.protocol == "grpc":
             connection = await GrpcConnection.open(plan.port, plan.path, plan.headers)
             callers = [GrpcCaller(connection, self._body, plan.tokens > 0) for _ in range(plan.callers)]
@@ -182,9 +194,12 @@ class Run:
             callers = [HttpCaller(request, plan.tokens > 0) for _ in range(plan.callers)]
         began = time.perf_counter()
         await asyncio.gather(*(self._repeat(caller, index, began) for index, caller in enumerate(callers)))
+        seconds = time.perf_counter() - began
+        for caller in callers:
+            caller.close()
         return Seen(
             n=len(self._total),
-            seconds=time.perf_counter() - began,
+            seconds=seconds,
             tokens=self._tokens,
             first_p50=percentile(self._first, 0.5),
             first_p99=percentile(self._first, 0.99),
@@ -194,7 +209,7 @@ class Run:
             cpu=time.process_time(),
         )
 
-    async def _repeat(self, caller: Any, index: int, began: float) -> None:
+    async def _repeat(self, caller: Caller, index: int, began: float) -> None:
         plan = self._plan
         await asyncio.sleep(plan.ramp * index / plan.callers)
         while True:
@@ -206,7 +221,7 @@ class Run:
             if time.perf_counter() - began > plan.seconds:
                 return
 
-    async def _once(self, caller: Any) -> None:
+    async def _once(self, caller: Caller) -> None:
         started = time.perf_counter()
         async with asyncio.timeout(CALL_SECONDS):
             first, body = await caller.call(self._plan.port)
@@ -234,7 +249,7 @@ def main() -> None:
     """Run the plan on stdin."""
     plan = msgspec.json.decode(sys.stdin.buffer.read(), type=Plan)
     seen = uvloop.run(Run(plan).run())
-    sys.stdout.buffer.write(msgspec.json.encode(cast(object, seen)))
+    sys.stdout.buffer.write(msgspec.json.encode(seen))
 
 
 if __name__ == "__main__":
