@@ -18,11 +18,13 @@ import grpc
 import msgspec
 
 from server.core.catalog import parse_catalog
+from server.core.errors import InvalidRequest
 from server.core.ports import CallTimeouts
 from server.core.setup import SetupError
 from server.data import model_tables
 from server.providers.registry import ProviderRegistry
 from server.providers.transport.client import AiohttpTransport
+from server.providers.transport.documents import HttpDocuments, trusting
 from server.providers.transport.guard import GuardedResolver
 from server.rpc.health import Lifecycle
 from server.rpc.interceptors import CallInterceptor
@@ -32,7 +34,7 @@ from server.rpc.tls import CertificateFiles, ServerCertificates
 from server.rpc.validation import RequestValidator
 from server.services.access import Access, utc_now
 from server.services.audit import AuditLog, RefusalLog
-from server.services.authentication import Authentication
+from server.services.authentication import Authentication, Credentials
 from server.services.gateway import Gateway
 from server.services.key_uses import KeyUseRecorder
 from server.services.limits import CallsInFlight, FailedAttempts
@@ -179,9 +181,9 @@ def _wire(settings: Settings, store: Store, providers: ProviderRegistry, behind:
 @contextlib.asynccontextmanager
 async def running_server(settings: Settings) -> AsyncIterator[RunningServer]:
     """A server that takes calls until the block ends; then it drains. Raises SetupError (a taken port), Unavailable."""
-    async with open_services(settings) as services:
+    async with open_services(settings) as services, _open_tokens(settings, services) as tokens:
         lifecycle = Lifecycle(SERVICES)
-        interceptor = _interceptor(services, settings)
+        interceptor = _interceptor(services, settings, tokens)
         server = grpc.aio.server(interceptors=[interceptor], options=_channel_options(settings))
         await register(
             server,
@@ -208,10 +210,37 @@ async def running_server(settings: Settings) -> AsyncIterator[RunningServer]:
             log.info("stopped")
 
 
-def _interceptor(services: Services, settings: Settings) -> CallInterceptor:
+@contextlib.asynccontextmanager
+async def _open_tokens(settings: Settings, services: Services) -> AsyncIterator[Credentials | None]:
+    """The issuer's tokens, where the settings name one. Raises SetupError for a URL that may not be called."""
+    issuer = settings.token_issuer()
+    if issuer is None:
+        yield None
+        return
+    # Late: most servers have none.
+    from server.identity.keys import IssuerKeys  # noqa: PLC0415
+    from server.identity.tokens import Tokens  # noqa: PLC0415
+
+    urls = [url for url in (issuer.name, issuer.jwks_url) if url]
+    try:
+        policy = trusting(settings.allowed_endpoints, *urls)
+    except InvalidRequest as exc:
+        mend = "Check DRAGOMAN_OIDC_ISSUER, DRAGOMAN_OIDC_JWKS_URL and DRAGOMAN_ALLOWED_ENDPOINTS."
+        raise SetupError(f"The issuer of tokens cannot be called: {exc.message}.", mend=mend) from exc
+    transport = AiohttpTransport(GuardedResolver(policy), user_agent=f"dragoman/{version()}")
+    keys = IssuerKeys(issuer, HttpDocuments(transport, policy))
+    keys.start()
+    try:
+        yield Tokens(issuer, keys, services.store.snapshots)
+    finally:
+        await keys.stop()
+        await transport.aclose()
+
+
+def _interceptor(services: Services, settings: Settings, tokens: Credentials | None) -> CallInterceptor:
     failures = FailedAttempts(settings.max_failed_authentications, settings.failed_authentications_seconds)
     return CallInterceptor(
-        Authentication(services.access, failures),
+        Authentication(services.access, failures, tokens),
         RequestValidator(),
         services.refusals,
         in_flight=CallsInFlight(

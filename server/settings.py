@@ -17,9 +17,11 @@ from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 import msgspec
 from msgspec import Meta
 
+from server.core.access import Role
 from server.core.endpoint import EndpointPolicy, IpNetwork
 from server.core.secret import Secret
 from server.core.setup import SetupError
+from server.core.token_issuer import PLAIN_ROLES, SIGNATURES, TokenIssuer
 
 PREFIX = "DRAGOMAN_"
 
@@ -37,6 +39,7 @@ class Command(msgspec.Struct, frozen=True):
 
 
 Port = Annotated[int, Meta(ge=0, le=65535)]
+Words = tuple[str, ...]
 Seconds = Annotated[float, Meta(gt=0, le=86400)]
 
 
@@ -81,6 +84,27 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     workspace: str = ""
     """Client commands only: the workspace's id, for a key that has none of its own."""
 
+    oidc_issuer: str = ""
+    """An OpenID Connect issuer's URL: its tokens are taken beside keys (docs/access-tokens.md). "": keys alone."""
+    oidc_audience: Words = ()
+    """Of which a token's `aud` must hold one, separated by commas."""
+    oidc_jwks_url: str = ""
+    """Where its keys are; "": as its discovery document says."""
+    oidc_algorithms: Words = ("RS256", "ES256")
+    """Signatures that are accepted, separated by commas; asymmetric ones alone."""
+    oidc_workspace_claim: str = "workspace"
+    """The claim with the workspace's id: its name, or a path with dots between."""
+    oidc_role_claim: str = "role"
+    """The claim with the role, or with several of which the highest counts."""
+    oidc_roles: Mapping[str, Role] | None = None
+    """What that claim's values mean: `value=role` pairs, separated by commas. None: viewer, member and admin."""
+    oidc_organisation: str = ""
+    """The organisation to whose workspaces tokens are bound; needed for the role org_admin. "": any."""
+    oidc_leeway_seconds: Annotated[float, Meta(ge=0, le=300)] = 30.0
+    """How much clocks may differ."""
+    oidc_refresh_seconds: Annotated[float, Meta(ge=10, le=86400)] = 300.0
+    """How often the issuer's keys are read again."""
+
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     allowed_endpoints: EndpointPolicy = EndpointPolicy()
     """Addresses that configurations may name beyond public https ones: `host:port`, addresses and networks (CIDR),
@@ -109,6 +133,23 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     def database(self) -> Secret:
         """The database's address, the default one included."""
         return self.database_url or Secret(f"sqlite:///{self.home / 'dragoman.db'}")
+
+    def token_issuer(self) -> TokenIssuer | None:
+        """The issuer whose tokens are taken; None where keys alone are."""
+        if not self.oidc_issuer:
+            return None
+        return TokenIssuer(
+            name=self.oidc_issuer,
+            audience=self.oidc_audience,
+            jwks_url=self.oidc_jwks_url,
+            algorithms=self.oidc_algorithms,
+            leeway=self.oidc_leeway_seconds,
+            refresh=self.oidc_refresh_seconds,
+            workspace_claim=self.oidc_workspace_claim,
+            role_claim=self.oidc_role_claim,
+            roles=PLAIN_ROLES if self.oidc_roles is None else self.oidc_roles,
+            organisation=self.oidc_organisation,
+        )
 
     def tls_files(self) -> tuple[Path, Path, Path | None] | None:
         """The files of certificate, key and client authorities; None where the server speaks without TLS."""
@@ -140,15 +181,37 @@ def load_settings(environ: Mapping[str, str]) -> Settings:
                 values[name.removeprefix(PREFIX).lower()] = _parse(text, type_)
             except _Invalid as exc:
                 problems.append(f"{name} must be {exc}.")
+    problems += _contradictions(values)
+    if problems:
+        raise SetupError("\n".join(problems), mend="")
+    return Settings(**values)
+
+
+def _contradictions(values: Mapping[str, Any]) -> list[str]:
+    """What does not go together, each in a sentence."""
+    problems = []
     if "master_key" in values and "master_key_file" in values:
         problems.append("DRAGOMAN_MASTER_KEY and DRAGOMAN_MASTER_KEY_FILE are both set; give one of them.")
     if ("tls_cert_file" in values) != ("tls_key_file" in values):
         problems.append("DRAGOMAN_TLS_CERT_FILE and DRAGOMAN_TLS_KEY_FILE belong together; give both of them.")
     elif "tls_client_ca_file" in values and "tls_cert_file" not in values:
         problems.append("DRAGOMAN_TLS_CLIENT_CA_FILE needs DRAGOMAN_TLS_CERT_FILE and DRAGOMAN_TLS_KEY_FILE.")
-    if problems:
-        raise SetupError("\n".join(problems), mend="")
-    return Settings(**values)
+    return problems + _issuer_problems(values)
+
+
+def _issuer_problems(values: Mapping[str, Any]) -> list[str]:
+    if "oidc_issuer" not in values:
+        others = any(name.startswith("oidc_") for name in values)
+        return ["DRAGOMAN_OIDC_ settings need DRAGOMAN_OIDC_ISSUER."] if others else []
+    problems = []
+    if not values.get("oidc_audience"):
+        problems.append("DRAGOMAN_OIDC_AUDIENCE is missing: tokens that the issuer made for others must not be taken.")
+    algorithms = values.get("oidc_algorithms", tuple(SIGNATURES))
+    if not algorithms or not set(algorithms) <= set(SIGNATURES):
+        problems.append(f"DRAGOMAN_OIDC_ALGORITHMS must be of {', '.join(SIGNATURES)}.")
+    if Role.ORG_ADMIN in values.get("oidc_roles", {}).values() and "oidc_organisation" not in values:
+        problems.append("DRAGOMAN_OIDC_ROLES makes org_admin: set DRAGOMAN_OIDC_ORGANISATION to its organisation.")
+    return problems
 
 
 class _Invalid(ValueError):
@@ -219,9 +282,26 @@ def _parse_endpoints(text: str) -> EndpointPolicy:
     return EndpointPolicy(frozenset(hosts), tuple(networks))
 
 
+def _parse_words(text: str) -> Words:
+    return tuple(word.strip() for word in text.split(",") if word.strip())
+
+
+def _parse_roles(text: str) -> Mapping[str, Role]:
+    names = {role.name.lower(): role for role in Role}
+    roles = {}
+    for word in _parse_words(text):
+        value, equals, name = word.rpartition("=")
+        if not equals or not value.strip() or name.strip().lower() not in names:
+            raise _Invalid(f"value=role pairs, separated by commas; roles are {', '.join(names)}")
+        roles[value.strip()] = names[name.strip().lower()]
+    return roles
+
+
 _PARSERS: dict[Any, Callable[[str], Any]] = {
     bool: _parse_bool,
     str: str,
+    Words: _parse_words,
+    Mapping[str, Role]: _parse_roles,
     Path: lambda text: Path(text).expanduser(),
     Secret: Secret,
     Command: _parse_command,

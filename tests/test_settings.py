@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from server.core.access import Role
 from server.core.setup import SetupError
+from server.core.token_issuer import TokenIssuer
 from server.settings import Command, Settings, load_settings
 
 
@@ -86,6 +88,60 @@ def test_a_certificate_has_its_key_beside_it_and_client_authorities_are_of_no_us
     with pytest.raises(SetupError, match="DRAGOMAN_TLS_CLIENT_CA_FILE needs"):
         load_settings({"DRAGOMAN_TLS_CLIENT_CA_FILE": "a.pem"})
     assert load_settings({}).tls_files() is None
+
+
+OIDC = {"DRAGOMAN_OIDC_ISSUER": "https://issuer.test", "DRAGOMAN_OIDC_AUDIENCE": "dragoman, llm"}
+
+
+def test_an_issuer_of_tokens_is_read_with_its_defaults_and_with_all_that_can_be_said() -> None:
+    plain = load_settings(OIDC).token_issuer()
+    assert plain is not None
+    assert plain == TokenIssuer(name="https://issuer.test", audience=("dragoman", "llm"))
+    assert set(plain.roles) == {"viewer", "member", "admin"}
+    more = {
+        "JWKS_URL": "https://keys.test/jwks",
+        "ALGORITHMS": "PS256,EdDSA",
+        "LEEWAY_SECONDS": "5",
+        "REFRESH_SECONDS": "60",
+        "WORKSPACE_CLAIM": "tenant",
+        "ROLE_CLAIM": "realm_access.roles",
+        "ROLES": "llm-user=member, a=b = Admin,root=org_admin",
+        "ORGANISATION": "org_1",
+    }
+    assert load_settings(OIDC | {f"DRAGOMAN_OIDC_{name}": value for name, value in more.items()}).token_issuer() == (
+        TokenIssuer(
+            name="https://issuer.test",
+            audience=("dragoman", "llm"),
+            jwks_url="https://keys.test/jwks",
+            algorithms=("PS256", "EdDSA"),
+            leeway=5.0,
+            refresh=60.0,
+            workspace_claim="tenant",
+            role_claim="realm_access.roles",
+            roles={"llm-user": Role.MEMBER, "a=b": Role.ADMIN, "root": Role.ORG_ADMIN},
+            organisation="org_1",
+        )
+    )
+    assert load_settings({}).token_issuer() is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"DRAGOMAN_OIDC_AUDIENCE": ""}, "DRAGOMAN_OIDC_AUDIENCE is missing"),
+        ({"DRAGOMAN_OIDC_AUDIENCE": ","}, "DRAGOMAN_OIDC_AUDIENCE is missing"),
+        ({"DRAGOMAN_OIDC_ISSUER": ""}, "need DRAGOMAN_OIDC_ISSUER"),
+        ({"DRAGOMAN_OIDC_ALGORITHMS": "RS256,HS256"}, "DRAGOMAN_OIDC_ALGORITHMS must be of RS256"),
+        ({"DRAGOMAN_OIDC_ALGORITHMS": "none"}, "DRAGOMAN_OIDC_ALGORITHMS must be of RS256"),
+        ({"DRAGOMAN_OIDC_ALGORITHMS": ","}, "DRAGOMAN_OIDC_ALGORITHMS must be of RS256"),
+        ({"DRAGOMAN_OIDC_ROLES": "boss=owner"}, "value=role pairs"),
+        ({"DRAGOMAN_OIDC_ROLES": "boss"}, "value=role pairs"),
+        ({"DRAGOMAN_OIDC_ROLES": "boss=org_admin"}, "set DRAGOMAN_OIDC_ORGANISATION"),
+    ],
+)
+def test_an_issuer_that_would_be_unsafe_is_refused(changes: dict[str, str], says: str) -> None:
+    with pytest.raises(SetupError, match=says):
+        load_settings(OIDC | changes)
 
 
 def test_two_places_for_the_master_key_are_refused() -> None:

@@ -96,8 +96,8 @@ def _load(files: CertificateFiles) -> grpc.ServerCertificateConfiguration:
         ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(files.certificate, files.key, password=_no_password)
     except (OSError, ValueError) as exc:
         reason = getattr(exc, "reason", None) or type(exc).__name__
-        pair = f"{files.certificate} and {files.key}"
-        raise _Unusable(f"{pair} do not make a certificate with its key ({reason})") from exc
+        both = f"{files.certificate} and {files.key}"
+        raise _Unusable(f"{both} do not make a certificate with its key ({reason})") from exc
     authorities = None
     if files.client_authorities is not None:
         authorities = _bytes(files.client_authorities)
