@@ -140,7 +140,8 @@ class ChunkRenderer:
             if not self._any_arguments:
                 self._call({"function": {"arguments": "{}"}})
             if extra := _extra_content(end.opaque, self._started.wire):
-                self._call({"extra_content": extra})
+                # The SDK wants a function in every piece.
+                self._call({"function": {"arguments": ""}, "extra_content": extra})
         elif kind == "reasoning":
             # The text has been said already: the detail adds what comes back with it.
             if details := _details(m.Reasoning("", end.opaque), self._thoughts, self._started.wire):

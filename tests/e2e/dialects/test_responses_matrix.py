@@ -1,0 +1,220 @@
+"""OpenAI's SDK by its Responses API to every wire: the same application, the same answers, whichever provider serves."""
+
+from __future__ import annotations
+
+import base64
+import json
+from typing import Any
+
+import openai
+import pydantic
+import pytest
+
+from tests.support.wires import WireServer
+from tests.support.wires.scenes import PNG
+
+pytestmark = pytest.mark.e2e
+
+WEATHER: Any = {
+    "type": "function",
+    "name": "get_weather",
+    "description": "The weather.",
+    "parameters": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
+    "strict": False,
+}
+
+WAYS = pytest.mark.parametrize("streamed", [False, True], ids=["whole", "stream"])
+
+
+def answer(sdk: openai.OpenAI, streamed: bool, **ask: Any) -> Any:
+    """A whole response, or the SDK's own sum of a stream, which checks each event against those before it."""
+    if not streamed:
+        return sdk.responses.create(**ask)
+    with sdk.responses.stream(**ask) as stream:
+        return stream.get_final_response()
+
+
+def test_create(openai_sdk: openai.OpenAI, model: str) -> None:
+    """Text, status, usage and the request's own settings of a whole answer."""
+    response = openai_sdk.responses.create(
+        model=model, input="hello", instructions="Be brief.", temperature=0.5, metadata={"of": "a test"}
+    )
+    assert response.output_text == "You said 'hello', under 'Be brief.'."
+    assert (response.object, response.status, response.error) == ("response", "completed", None)
+    assert (response.instructions, response.temperature, response.metadata) == ("Be brief.", 0.5, {"of": "a test"})
+    assert response.usage is not None
+    assert (response.usage.input_tokens, response.usage.output_tokens, response.usage.total_tokens) == (11, 7, 18)
+    assert response.usage.input_tokens_details.cached_tokens == 3
+
+
+def test_stream(openai_sdk: openai.OpenAI, model: str) -> None:
+    """The events come in OpenAI's order and numbered, and add up to the answer that comes at once."""
+    ask: Any = {"model": model, "input": [{"role": "user", "content": "hello"}]}
+    whole = openai_sdk.responses.create(**ask)
+    events: list[Any] = list(openai_sdk.responses.create(**ask, stream=True))
+    kinds = [event.type for event in events]
+    assert kinds[:4] == [
+        "response.created",
+        "response.in_progress",
+        "response.output_item.added",
+        "response.content_part.added",
+    ]
+    assert set(kinds[4:-4]) == {"response.output_text.delta"}
+    assert kinds[-4:] == [
+        "response.output_text.done",
+        "response.content_part.done",
+        "response.output_item.done",
+        "response.completed",
+    ]
+    assert [event.sequence_number for event in events] == list(range(len(events)))
+    text = "".join(event.delta for event in events[4:-4])
+    assert text == whole.output_text == events[-1].response.output_text
+    assert events[-1].response.usage == whole.usage
+    assert answer(openai_sdk, True, **ask).output_text == text
+
+
+@WAYS
+@pytest.mark.parametrize("words", ["weather", "weather parallel"])
+def test_tools_with_a_second_turn(openai_sdk: openai.OpenAI, model: str, words: str, streamed: bool) -> None:
+    """Calls come as items, several as several; the SDK's own output goes back with the results, and the provider gets
+    its signature again."""
+    ask: Any = {"model": model, "tools": [WEATHER]}
+    items: list[Any] = [{"role": "user", "content": words}]
+    first = answer(openai_sdk, streamed, **ask, input=items)
+    assert first.status == "completed"
+    calls = [item for item in first.output if item.type == "function_call"]
+    cities = ["Paris", "Rome"] if "parallel" in words else ["Paris"]
+    assert [json.loads(call.arguments)["city"] for call in calls] == cities
+    items += first.output
+    items += [
+        {"type": "function_call_output", "call_id": call.call_id, "output": f"{city} is sunny"}
+        for call, city in zip(calls, cities, strict=True)
+    ]
+    second = answer(openai_sdk, streamed, **ask, input=items)
+    said = ", ".join(f"{city} is sunny" for city in cities)
+    assert second.output_text == f"The tools said {said} (signed)."
+
+
+@WAYS
+def test_thinking(openai_sdk: openai.OpenAI, wire: str, model: str, streamed: bool) -> None:
+    """Thoughts come as a reasoning item, and go back signed where their provider signs them."""
+    ask: Any = {"model": model, "reasoning": {"effort": "low", "summary": "auto"}, "max_output_tokens": 9000}
+    ask |= {"store": False, "include": ["reasoning.encrypted_content"]}
+    items: list[Any] = [{"role": "user", "content": "think"}]
+    first = answer(openai_sdk, streamed, **ask, input=items)
+    assert first.output[0].type == "reasoning"
+    assert [part.text for part in first.output[0].summary] == ["Let me see."]
+    assert first.output_text == "Thought it through (unsigned)."
+    items += [*first.output, {"role": "user", "content": "think again"}]
+    second = answer(openai_sdk, streamed, **ask, input=items)
+    signed = "unsigned" if wire == "chat" else "signed"  # Chat Completions has nothing to sign with
+    assert second.output_text == f"Thought it through ({signed})."
+
+
+@WAYS
+def test_structured_output(openai_sdk: openai.OpenAI, model: str, streamed: bool) -> None:
+    """A schema reaches the provider, and the SDK makes its own object of the answer."""
+
+    class Place(pydantic.BaseModel):
+        city: str
+        form: str
+
+    if streamed:
+        with openai_sdk.responses.stream(model=model, input="json", text_format=Place) as stream:
+            parsed = stream.get_final_response().output_parsed
+    else:
+        parsed = openai_sdk.responses.parse(model=model, input="json", text_format=Place).output_parsed
+    assert parsed == Place(city="Paris", form="with a schema")
+
+
+def test_images(openai_sdk: openai.OpenAI, model: str) -> None:
+    """An image arrives byte for byte."""
+    url = f"data:image/png;base64,{base64.b64encode(PNG).decode()}"
+    content: Any = [{"type": "input_text", "text": "see"}, {"type": "input_image", "image_url": url, "detail": "auto"}]
+    response = openai_sdk.responses.create(model=model, input=[{"role": "user", "content": content}])
+    assert response.output_text == f"I see 1 image of {len(PNG)} bytes."
+
+
+@WAYS
+def test_length(openai_sdk: openai.OpenAI, model: str, streamed: bool) -> None:
+    """An answer that ran out of tokens is incomplete, and says why."""
+    ask: Any = {"model": model, "input": "long"}
+    if streamed:
+        last: Any = list(openai_sdk.responses.create(**ask, stream=True))[-1]
+        assert last.type == "response.incomplete"
+        response = last.response
+    else:
+        response = openai_sdk.responses.create(**ask)
+    assert (response.status, response.incomplete_details.reason) == ("incomplete", "max_output_tokens")
+    assert response.output[0].status == "incomplete"
+    assert response.output_text == "It is cut"
+
+
+@WAYS
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [
+        (400, openai.BadRequestError),
+        (404, openai.NotFoundError),
+        (429, openai.RateLimitError),
+        (500, openai.InternalServerError),
+    ],
+)
+def test_the_providers_refusals(
+    openai_sdk: openai.OpenAI, model: str, status: int, kind: type[openai.APIStatusError], streamed: bool
+) -> None:
+    """A refusal before the answer is the SDK's typed error, with the wait that the provider asked for."""
+    with pytest.raises(kind) as caught:
+        openai_sdk.responses.create(model=model, input=f"fail {status}", stream=streamed)
+    if status == 429:
+        assert caught.value.response.headers["retry-after"] == "7"
+
+
+def test_a_failure_in_the_stream(openai_sdk: openai.OpenAI, model: str) -> None:
+    """An answer that breaks off is the SDK's error, after what came of it."""
+    seen = ""
+    with pytest.raises(openai.APIError) as caught:
+        for event in openai_sdk.responses.create(model=model, input="break", stream=True):
+            if event.type == "response.output_text.delta":
+                seen += event.delta
+    assert seen == "It goes well until"
+    assert caught.value.type == "server_error"
+
+
+def test_a_caller_that_leaves(openai_sdk: openai.OpenAI, wires: WireServer, model: str) -> None:
+    """Who stops reading a stream ends the provider's work."""
+    with openai_sdk.responses.create(model=model, input="endless", stream=True) as stream:
+        for event in stream:
+            if event.type == "response.output_text.delta":
+                break
+    assert wires.hangups.acquire(timeout=10)
+
+
+@pytest.mark.parametrize(
+    ("ask", "param"),
+    [
+        ({"input": "hi", "store": True}, "store"),
+        ({"input": "hi", "background": True}, "background"),
+        ({"input": "hi", "previous_response_id": "resp_1"}, "previous_response_id"),
+        ({"input": "hi", "conversation": "conv_1"}, "conversation"),
+        ({"input": "hi", "prompt": {"id": "pmpt_1"}}, "prompt"),
+        ({"input": [{"type": "item_reference", "id": "msg_1"}]}, "input[0]"),
+        ({"input": []}, "input"),
+        ({"input": [{"role": "user", "content": [{"type": "smell"}]}]}, "input[0].content[0].type"),
+        ({"input": [{"role": "user", "content": "hi"}, {"type": "function_call_output", "call_id": "call_0",
+                                                        "output": "no such call"}]}, "input[1].call_id"),
+        ({"input": "hi", "max_output_tokens": 0}, "max_output_tokens"),
+        ({"input": "hi", "tool_choice": {"type": "function", "name": "none"}}, "tool_choice.name"),
+    ],
+)  # fmt: skip
+def test_errors_name_the_field(openai_sdk: openai.OpenAI, model: str, ask: Any, param: str) -> None:
+    """What is not carried, state above all, is refused before any provider is asked, by its name in this API."""
+    with pytest.raises(openai.BadRequestError) as caught:
+        openai_sdk.responses.create(model=model, **ask)
+    assert caught.value.param == param
+
+
+def test_what_has_no_place_is_told(openai_sdk: openai.OpenAI, model: str) -> None:
+    """A member that only OpenAI's wire has is left out, and the answer says so."""
+    response: Any = openai_sdk.responses.create(model=model, input="hello", text={"verbosity": "low"})
+    assert "text.verbosity" in [one["parameter"] for one in response.x_dragoman["warnings"]]
