@@ -40,6 +40,7 @@ ACTIONS: Mapping[str, str] = {
     "/dragoman.v1.AccessService/ExportAuditLog": "audit_log.export",
     "/dragoman.v1.OpenAIService/CreateChatCompletion": "model.call",
     "/dragoman.v1.OpenAIService/CreateEmbedding": "model.call",
+    "/dragoman.v1.OpenAIService/CreateResponse": "model.call",
     "/dragoman.v1.OpenAIService/ListOpenAIModels": "model.read",
     "/dragoman.v1.OpenAIService/GetOpenAIModel": "model.read",
     "/dragoman.v1.AnthropicService/CreateMessage": "model.call",

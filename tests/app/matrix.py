@@ -135,6 +135,9 @@ EMBED = embedding.EmbedRequest(project_id=OWN, model=EMBEDDING_MODEL, input=["Hi
 EMBEDDING = httpbody_pb2.HttpBody(
     content_type="application/json", data=json.dumps({"model": EMBEDDING_MODEL, "input": "Hi"}).encode()
 )
+RESPONSE = httpbody_pb2.HttpBody(
+    content_type="application/json", data=json.dumps({"model": MODEL, "max_output_tokens": 99, "input": "Hi"}).encode()
+)
 
 MATRIX: dict[str, Row] = {
     "/dragoman.v1.LLMService/Generate": calls(fixed(GENERATE)),
@@ -170,6 +173,7 @@ MATRIX: dict[str, Row] = {
     "/dragoman.v1.AccessService/ExportAuditLog": manages(fixed(access.ExportAuditLogRequest(workspace_id=OWN))),
     "/dragoman.v1.OpenAIService/CreateChatCompletion": dialect(calls(fixed(COMPLETION))),
     "/dragoman.v1.OpenAIService/CreateEmbedding": dialect(calls(fixed(EMBEDDING))),
+    "/dragoman.v1.OpenAIService/CreateResponse": dialect(calls(fixed(RESPONSE))),
     "/dragoman.v1.OpenAIService/ListOpenAIModels": dialect(reads(fixed(openai.ListOpenAIModelsRequest()))),
     "/dragoman.v1.OpenAIService/GetOpenAIModel": dialect(reads(fixed(openai.GetOpenAIModelRequest(model=MODEL)))),
     "/dragoman.v1.AnthropicService/CreateMessage": dialect(calls(fixed(COMPLETION))),
