@@ -57,7 +57,7 @@ class ServerCertificates:
         """For `add_secure_port`; asks again at each handshake."""
         return grpc.dynamic_ssl_server_credentials(
             self._current,
-            self.changed,
+            self.changed,  # type: ignore[arg-type]  # None for "no change", which the stubs do not know
             require_client_authentication=self._files.client_authorities is not None,
         )
 
