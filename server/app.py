@@ -301,7 +301,7 @@ async def serve(settings: Settings, *, on_ready: Callable[[int], None] | None = 
         loop.add_signal_handler(number, stop.set)
     async with running_server(settings) as running:
         # What start-up made lives as long as the process. A full collection would walk all of it, with every call
-        # waiting: 45 ms and more for its 95,000 objects, 0.1 ms after this.
+        # waiting: 20 ms for its 95,000 objects on an idle machine, 136 ms on a busy one.
         gc.freeze()
         loop.add_signal_handler(signal.SIGHUP, running.services.store.vault.reread_master)
         if on_ready is not None:
