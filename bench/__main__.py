@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import shutil
+import signal
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -41,6 +42,8 @@ def our_python() -> str:
 def main() -> int:
     """Run what the command line asks for."""
     options = _options()
+    # Ended from outside, it still stops what it has started.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     run = HERE / ".run"
     shutil.rmtree(run, ignore_errors=True)
     run.mkdir()
