@@ -268,7 +268,7 @@ def _of_events(events: Sequence[pb.ChatEvent]) -> Answer:
     assert [event.sequence for event in events] == list(range(1, len(events) + 1))
     assert events[0].WhichOneof("event") == "started"
     assert events[-1].WhichOneof("event") == "completed", events[-1]
-    text, calls = "", []
+    text, calls = "", list[dict[str, Any]]()
     for event in events:
         match event.WhichOneof("event"):
             case "block_start" if event.block_start.WhichOneof("block") == "tool_call":
