@@ -223,11 +223,12 @@ class WorkspaceModels:
 
     def _own_name(self, slug: str, text: str) -> str:
         """What `slug` calls the model `text`: the whole of it if it is known so, else what follows `slug/`."""
-        if self._catalog.find(slug, text) is None and slug not in self._enabled.get(text, ()):
-            head, slash, rest = text.partition("/")
-            if slash and head.lower() == slug:
-                return rest
-        return text
+        head, slash, rest = text.partition("/")
+        if not slash or head.lower() != slug:
+            return text
+        whole = f"{slug}/{rest}"
+        known = self._catalog.find(slug, whole) is not None or slug in self._enabled.get(whole, ())
+        return whole if known else rest
 
     def _slugs_of_bare(self, name: str) -> tuple[str, ...]:
         """The workspace's providers that know a model of this bare name, sorted."""

@@ -6,7 +6,7 @@ import json
 from datetime import UTC, datetime
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from server.core.access import Workspace
@@ -349,6 +349,8 @@ WORDS = st.lists(
 ).map("/".join) | st.text(max_size=20)
 
 
+@example(words="Groq/compound", provider=None, name=None)
+@example(words="Custom/groq/compound", provider=None, name=None)
 @given(
     words=WORDS,
     provider=st.sampled_from([None, "openai", "GROQ", "custom", "nobody"]),
