@@ -70,6 +70,22 @@ def test_calls_without_a_body_say_so(tmp_path: Path) -> None:
     assert "dragoman.v1.In" not in found
 
 
+def test_a_body_that_the_server_reads_by_itself_is_any_body(tmp_path: Path) -> None:
+    """HttpBody is no message that the edge could hold a body against."""
+    (tmp_path / "one.proto").write_text(
+        'syntax = "proto3"; package dragoman.v1;'
+        'import "google/api/annotations.proto"; import "google/api/httpbody.proto";'
+        "service S { rpc Do(google.api.HttpBody) returns (stream google.api.HttpBody) {"
+        'option (google.api.http) = { post: "/v1/do" body: "*" }; } }'
+    )
+    out = tmp_path / "one.pb"
+    flags = ["--include_imports", f"--descriptor_set_out={out}"]
+    gen.compile_protos([tmp_path, gen.ROOT / "third_party"], ["one.proto"], *flags)
+    found = edge_rules.render(FileDescriptorSet.FromString(out.read_bytes()))
+    assert '["/v1/do"] = {POST = true},' in found
+    assert "HttpBody" not in found
+
+
 @pytest.mark.parametrize(
     ("field", "rule", "words"),
     [

@@ -112,6 +112,29 @@ def test_another_form_of_an_answer_stands_on_the_path_that_callers_use(tmp_path:
     assert set(paths["/do"]["post"]["responses"]["200"]["content"]) == {"application/json", "text/event-stream"}
 
 
+def test_a_dialects_body_and_answer_are_free(tmp_path: Path) -> None:
+    """HttpBody is JSON of any kind, or events; what a header of a dialect asks for stands on the path as well."""
+    rpcs = (
+        "rpc Do(google.api.HttpBody) returns (stream google.api.HttpBody)"
+        ' { option (google.api.http) = {post: "/do" body: "*"}; }\n'
+        'rpc List(In) returns (google.api.HttpBody) { option (google.api.http) = {get: "/models"}; }\n'
+        "// Theirs.\n"
+        'rpc Lists(More) returns (google.api.HttpBody) { option (google.api.http) = {get: "/models:anthropic"}; }'
+    )
+    text = f"service S {{ {rpcs} }}\nmessage In {{}}\nmessage More {{ int32 limit = 1; }}\n"
+    paths = document(tmp_path, text)["paths"]
+    assert list(paths) == ["/do", "/models"]
+    operation = paths["/do"]["post"]
+    assert operation["requestBody"]["content"]["application/json"]["schema"]["additionalProperties"] is True
+    assert operation["responses"]["200"]["content"] == {
+        "application/json": {"schema": {}},
+        "text/event-stream": {"schema": {}},
+    }
+    listed = paths["/models"]["get"]
+    assert [parameter["name"] for parameter in listed["parameters"]] == ["limit"]
+    assert "anthropic-version" in listed["description"]
+
+
 def test_a_variable_that_spans_slashes_is_an_ordinary_path_parameter(tmp_path: Path) -> None:
     """OpenAPI has no `{id=**}`; the description says what it means."""
     found = document(tmp_path, SERVICE.format(answer="In", rule='get: "/m/{id=**}"') + "message In { string id = 1; }")
