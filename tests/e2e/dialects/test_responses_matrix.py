@@ -1,4 +1,4 @@
-"""OpenAI's SDK by its Responses API to every wire: the same application, the same answers, whichever provider serves."""
+"""OpenAI's SDK by its Responses API to every wire: the same application, the same answers, whoever serves."""
 
 from __future__ import annotations
 
@@ -173,8 +173,9 @@ def test_the_providers_refusals(
 def test_a_failure_in_the_stream(openai_sdk: openai.OpenAI, model: str) -> None:
     """An answer that breaks off is the SDK's error, after what came of it."""
     seen = ""
-    with pytest.raises(openai.APIError) as caught:
-        for event in openai_sdk.responses.create(model=model, input="break", stream=True):
+    stream = openai_sdk.responses.create(model=model, input="break", stream=True)
+    with pytest.raises(openai.APIError) as caught:  # noqa: PT012  what came before counts
+        for event in stream:
             if event.type == "response.output_text.delta":
                 seen += event.delta
     assert seen == "It goes well until"
