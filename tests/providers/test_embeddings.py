@@ -347,6 +347,7 @@ async def test_tokens_and_unknown_members_go_on_by_openais_own_wire() -> None:
     ("slug", "model", "count", "sizes"),
     [
         ("openai", "m", 2048, [2048]),
+        ("custom", "m", 1025, [512, 512, 1]),
         ("gemini", "m", 250, [100, 100, 50]),
         ("bedrock", COHERE_4, 100, [96, 4]),
         ("bedrock", TITAN, 11, [1] * 11),
@@ -357,7 +358,7 @@ async def test_inputs_are_split_as_the_provider_takes_them(slug: str, model: str
 
     def answer(start: int, size: int) -> object:
         vectors = [[float(at), 1.0] for at in range(start, start + size)]
-        if slug == "openai":
+        if slug in ("openai", "custom"):
             return openai(*vectors)
         if slug == "gemini":
             return gemini(*vectors)
@@ -366,7 +367,8 @@ async def test_inputs_are_split_as_the_provider_takes_them(slug: str, model: str
     starts = [sum(sizes[:at]) for at in range(len(sizes))]
     texts = [f"t{at}" for at in range(count)]
     answers = [answer(start, size) for start, size in zip(starts, sizes, strict=True)]
-    batches, _ = await run(call(slug, model, *texts), *answers)
+    endpoint = "https://llm.example" if slug == "custom" else None
+    batches, _ = await run(call(slug, model, *texts, endpoint=endpoint), *answers)
     assert [(batch.start, len(batch.vectors)) for batch in batches] == list(zip(starts, sizes, strict=True))
     found = [values[0] for batch in batches for values in batch.vectors]
     assert found == [float(at) for at in range(count)]

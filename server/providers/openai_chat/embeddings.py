@@ -20,7 +20,10 @@ from server.providers.passthrough import put_back
 from server.providers.wire import EmbedAnswer, EmbedPlan
 
 MOST_INPUTS: Final = 2048
-"""Of one request, at OpenAI. No other server is known to take fewer than the contract does."""
+"""Of one request, at OpenAI."""
+
+MOST_IN_NUMBERS: Final = 512
+"""Of one request whose answer is written out in numbers: 20 characters each, and thousands a vector."""
 
 
 def plan(call: EmbedCall, preset: Preset, request: Callable[[bytes], HttpRequest]) -> EmbedPlan:
@@ -39,7 +42,8 @@ def plan(call: EmbedCall, preset: Preset, request: Callable[[bytes], HttpRequest
         put_back(found, asked, OPENAI_WIRE)
         return with_options(found, call, "input")
 
-    return EmbedPlan(split(asked.input, MOST_INPUTS, request, body), warnings, OPENAI_WIRE)
+    most = MOST_INPUTS if preset.embed_base64 else MOST_IN_NUMBERS
+    return EmbedPlan(split(asked.input, most, request, body), warnings, OPENAI_WIRE)
 
 
 class _Item(msgspec.Struct, frozen=True):
