@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 from typing import Any
@@ -10,6 +11,7 @@ import openai
 import pydantic
 import pytest
 
+from tests.e2e.stack import Stack
 from tests.support.wires import WireServer
 from tests.support.wires.scenes import PNG
 
@@ -219,3 +221,17 @@ def test_what_has_no_place_is_told(openai_sdk: openai.OpenAI, model: str) -> Non
     """A member that only OpenAI's wire has is left out, and the answer says so."""
     response: Any = openai_sdk.responses.create(model=model, input="hello", text={"verbosity": "low"})
     assert "text.verbosity" in [one["parameter"] for one in response.x_dragoman["warnings"]]
+
+
+async def test_a_hundred_streams_at_once(gateway: Stack, model: str) -> None:
+    """Each comes whole and unmixed."""
+
+    async def one(sdk: openai.AsyncOpenAI, number: int) -> str:
+        async with sdk.responses.stream(model=model, input=f"stream {number}") as stream:
+            return (await stream.get_final_response()).output_text
+
+    async with openai.AsyncOpenAI(
+        base_url=f"{gateway.envoy.url}/v1", api_key=gateway.keys["member"], max_retries=0, timeout=60
+    ) as sdk:
+        texts = await asyncio.gather(*(one(sdk, number) for number in range(100)))
+    assert texts == [f"You said 'stream {number}', under ''." for number in range(100)]

@@ -171,7 +171,7 @@ def _tool_choice(choice: str | dict[str, Any] | None, tools: _Tools) -> m.ToolCh
     if kind == "allowed_tools":
         return m.ToolChoice(choice["mode"])
     if kind == "function":
-        if choice.get("name") not in {tool.name for tool in tools.functions}:
+        if all(tool.name != choice.get("name") for tool in tools.functions):
             raise InvalidRequest.field("tool_choice.name", "must be the name of one of the tools")
         return m.ToolChoice("tool", choice["name"])
     neutral = "code_execution" if kind == "code_interpreter" else kind
