@@ -222,13 +222,15 @@ class WorkspaceModels:
         return slug if slash and (slug := head.lower()) in self._slugs else None
 
     def _own_name(self, slug: str, text: str) -> str:
-        """What `slug` calls the model `text`: the whole of it if it is known so, else what follows `slug/`."""
+        """What `slug` calls the model `text`: as it stands or behind `slug/` where it is known so, else what follows
+        `slug/`. So an id always leads back to the model that it was made from."""
         head, slash, rest = text.partition("/")
         if not slash or head.lower() != slug:
-            return text
-        whole = f"{slug}/{rest}"
-        known = self._catalog.find(slug, whole) is not None or slug in self._enabled.get(whole, ())
-        return whole if known else rest
+            rest = text
+        return next((name for name in (text, f"{slug}/{rest}") if self._knows(slug, name)), rest)
+
+    def _knows(self, slug: str, own: str) -> bool:
+        return self._catalog.find(slug, own) is not None or slug in self._enabled.get(own, ())
 
     def _slugs_of_bare(self, name: str) -> tuple[str, ...]:
         """The workspace's providers that know a model of this bare name, sorted."""

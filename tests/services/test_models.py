@@ -351,6 +351,7 @@ WORDS = st.lists(
 
 @example(words="Groq/compound", provider=None, name=None)
 @example(words="Custom/groq/compound", provider=None, name=None)
+@example(words="compound", provider=None, name="gq")
 @given(
     words=WORDS,
     provider=st.sampled_from([None, "openai", "GROQ", "custom", "nobody"]),
