@@ -253,7 +253,8 @@ def _interceptor(services: Services, settings: Settings, tokens: Credentials | N
 def _channel_options(settings: Settings) -> list[tuple[str, int]]:
     return [
         ("grpc.max_receive_message_length", settings.max_message_bytes),
-        ("grpc.max_send_message_length", settings.max_message_bytes),
+        # What the server says was bounded when a provider said it: thousands of embeddings are more than a request.
+        ("grpc.max_send_message_length", -1),
         # Two servers on one port would share its calls silently.
         ("grpc.so_reuseport", 0),
         ("grpc.keepalive_time_ms", KEEPALIVE_SECONDS * 1000),
