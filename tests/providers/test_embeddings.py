@@ -30,6 +30,7 @@ from server.providers.registry import ProviderRegistry
 from server.providers.runner import EMBED_CONCURRENCY, HttpChatProvider
 from server.providers.transport.client import AiohttpTransport
 from server.providers.transport.fake import FakeReply, FakeTransport
+from tests.support.aimock import StartAimock
 from tests.support.scripted import Reply, ScriptedProvider
 
 KEY = "sk-canary-embeddings-0123456789"
@@ -293,6 +294,7 @@ async def test_a_refusal_is_the_wires_own_error(
     [
         (call("anthropic", "claude"), "model"),
         (call("bedrock", "anthropic.claude-haiku-4-5-v1:0"), "model"),
+        (call("bedrock", "amazon.titan-embed-image-v1"), "model"),
         (call("bedrock", TITAN_1, dimensions=256), "dimensions"),
         (call("bedrock", COHERE_3, dimensions=256), "dimensions"),
         (call("gemini", "m", (1, 2)), "input"),
@@ -456,3 +458,18 @@ async def test_the_whole_way_over_http(
     (exchange,) = scripted_provider.exchanges
     assert (exchange.method, exchange.path, exchange.outcome) == ("POST", wanted_path, "answered")
     assert KEY in json.dumps(dict(exchange.headers))
+
+
+@pytest.mark.parametrize("slug", ["openai", "custom"])
+async def test_a_server_that_was_not_written_here(aimock: StartAimock, slug: str) -> None:
+    """aimock answers in numbers whatever is asked for, each text by vectors of its own."""
+    transport = AiohttpTransport()
+    try:
+        adapter = ProviderRegistry(transport).get(slug)
+        wanted = call(slug, "text-embedding-3-small", "one", "two", "one", endpoint=aimock([]) + "/v1", dimensions=16)
+        (batch,) = [batch async for batch in adapter.embed(wanted)]
+    finally:
+        await transport.aclose()
+    one, two, again = (values.tolist() for values in batch.vectors)
+    assert one == again != two
+    assert (len(one), batch.warnings, batch.model) == (16, (), "text-embedding-3-small")

@@ -92,7 +92,7 @@ def _of_cohere(body: Callable[[EmbedCall, Sequence[str]], JsonObject]) -> _Famil
 FAMILIES: Final[Mapping[str, _Family]] = {
     "amazon.titan-embed-text-v1": _Family(body=_titan_1),
     "amazon.titan-embed-g1-text": _Family(body=_titan_1),
-    "amazon.titan-embed": _Family(body=_titan),
+    "amazon.titan-embed-text": _Family(body=_titan),
     "amazon.nova-2-multimodal-embeddings": _Family(
         body=_nova, purpose="embeddingPurpose", purpose_value="GENERIC_INDEX"
     ),
