@@ -126,6 +126,8 @@ def _function(tool: Tool, index: int, preset: Preset, warnings: list[Warning]) -
 def _hosted(body: JsonObject, tools: list[JsonObject], hosted: HostedTool, index: int, preset: Preset) -> None:
     field = f"hosted_tools[{index}]"
     options = msgspec.json.decode(raw_object(hosted.options, f"{field}.options")) if hosted.options else {}
+    if hosted.type == "custom":
+        raise UnsupportedParameter.field(field, f"{preset.name} is sent no custom tools in Chat Completions")
     if hosted.type == "web_search" and preset.web_search_options:
         body["web_search_options"] = options
     elif hosted.type in preset.hosted_tools or preset.any_hosted_tool:

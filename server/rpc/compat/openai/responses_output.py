@@ -238,7 +238,8 @@ class StepItem(Item):
     def __init__(self, writer: Writer, start: BlockStart) -> None:
         type = start.type if writer.native else f"{_SEARCH}_call"
         prefix = {"web_search_call": "ws", "code_interpreter_call": "ci"}.get(type, "st")
-        super().__init__(writer, start, {"id": writer.id(prefix, start.id), "type": type, "status": "in_progress"})
+        item: dict[str, Any] = {"id": writer.id(prefix, start.id), "type": type, "status": "in_progress"}
+        super().__init__(writer, start, item if writer.native else {**item, "action": _search("")})
 
     @staticmethod
     def shows(start: BlockStart, wire: str) -> bool:
@@ -257,13 +258,17 @@ class StepItem(Item):
             self._extras = _own(end.opaque)
         else:
             query = decoded("".join(self._text)).get("query")
-            self.item["action"] = {"type": "search", "query": query if isinstance(query, str) else ""}
+            self.item["action"] = _search(query if isinstance(query, str) else "")
 
     def close(self, status: str) -> dict[str, Any]:
         if self._extras:
             self.item = {**self._extras, "id": self.item["id"]}
             return self.item
         return super().close(status)
+
+
+def _search(query: str) -> dict[str, str]:
+    return {"type": "search", "query": query}
 
 
 def _own(opaque: Opaque | None) -> dict[str, Any]:

@@ -249,4 +249,8 @@ def _name(field: str, origins: Sequence[int]) -> str:
         rest = ".call_id" if "tool_call" in match[2] else ""
         return f"input[{origins[index]}]{rest}" if index < len(origins) else "input"
     match = _FIELD.match(field)
-    return field if match is None else _FIELDS.get(match[1], match[1]) + match[2]
+    if match is None:
+        return field
+    name = _FIELDS.get(match[1], match[1])
+    # Functions are counted apart from other tools, and not as they stand in the body.
+    return name if name == "tools" else name + match[2]

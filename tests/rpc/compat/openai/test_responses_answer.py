@@ -7,6 +7,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from openai import omit
+from openai.lib.streaming.responses._responses import ResponseStreamState
+from openai.types.responses import ResponseStreamEvent
+from pydantic import TypeAdapter
 
 from server.core import messages as m
 from server.core.errors import ProviderOverloaded
@@ -294,3 +300,42 @@ def test_the_request_is_repeated() -> None:
         assert {name: response[name] for name in body} == body
         assert (response["id"], response["created_at"], response["model"]) == ("resp_ours", 5, "claude-x")
         assert (response["tool_choice"], response["store"], response["previous_response_id"]) == ("auto", False, None)
+
+
+TEXTS = st.lists(st.text(max_size=3), max_size=3)
+OPAQUE = st.sampled_from([None, SIGNED])
+IDS = st.sampled_from(["", "one", "two"])
+BLOCKS = st.lists(
+    st.one_of(
+        st.tuples(st.just("text"), IDS, TEXTS, OPAQUE),
+        st.tuples(st.just("reasoning"), IDS, TEXTS, OPAQUE),
+        st.tuples(st.just("tool_call"), st.just(""), TEXTS, OPAQUE),
+        st.tuples(st.just("server_tool"), st.just(""), TEXTS, st.none()),
+    ),
+    max_size=6,
+)
+
+
+@given(blocks=BLOCKS, refusal=st.sampled_from(["", "No."]), word=st.sampled_from(["stop", "length"]))
+def test_the_sdk_takes_every_stream(blocks: list[Any], refusal: str, word: str) -> None:
+    """Whatever the blocks, each event has the SDK's form, its own checks of ids and order pass, and the stream adds up
+    to what comes at once."""
+    events: list[StreamEvent] = [STARTED]
+    for index, (kind, id, texts, opaque) in enumerate(blocks):
+        if kind == "tool_call":
+            start = BlockStart(index, kind, f"call_{index}", "f")
+        elif kind == "server_tool":
+            start = BlockStart(index, kind, f"srv_{index}", "web_search", "server_tool_use")
+        else:
+            start = BlockStart(index, kind, id)
+        events += block(index, start, *texts, opaque=opaque)
+    events.append(completed(word, refusal=refusal))
+    state = ResponseStreamState(input_tools=omit, text_format=omit)
+    adapter: TypeAdapter[Any] = TypeAdapter(ResponseStreamEvent)
+    stream = told(events)
+    for event in stream:
+        state.handle_event(adapter.validate_python(event))
+    final = stream[-1]["response"]
+    assert final["output"] == [event["item"] for event in stream if event["type"] == "response.output_item.done"]
+    if not any(id for _, id, _, _ in blocks):
+        assert whole(events) == final

@@ -268,7 +268,8 @@ def test_what_is_refused_is_named(body: dict[str, Any], field: str, kind: type[I
         ("max_tokens", "max_output_tokens"),
         ("thinking.budget_tokens", "reasoning.budget_tokens"),
         ("response_format", "text.format"),
-        ("server_tools[0]", "tools[0]"),
+        ("server_tools[0]", "tools"),
+        ("tools[0].parameters", "tools"),
         ("temperature", "temperature"),
     ],
 )
