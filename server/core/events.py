@@ -2,6 +2,8 @@
 
     started (block_start block_delta* block_end)* (completed | failed)
 
+with `native` anywhere between started and the end, for callers who speak the provider's own wire.
+
 `server/core/stream.py` holds that grammar as a table and enforces it. Blocks come one after the other, numbered from 0;
 a delta belongs to the block that is open.
 """
@@ -93,6 +95,14 @@ class BlockEnd(msgspec.Struct, frozen=True, gc=False):
     logprobs: str = ""
 
 
+class Native(msgspec.Struct, frozen=True, gc=False):
+    """What a provider said in its own wire that no other event says, for a caller who speaks that wire
+    (`ChatRequest.dialect`); nobody else gets one. members: JSON text of an object, in the form that the wire's adapter
+    and its dialect share (`server/core/native.py`)."""
+
+    members: str
+
+
 class Completed(msgspec.Struct, frozen=True, gc=False):
     """The provider said that the answer is whole.
 
@@ -117,5 +127,5 @@ class Failed(msgspec.Struct, frozen=True):
     usage: Usage = Usage()
 
 
-StreamEvent = Started | BlockStart | BlockDelta | BlockEnd | Completed | Failed
+StreamEvent = Started | BlockStart | BlockDelta | BlockEnd | Native | Completed | Failed
 Terminal = Completed | Failed

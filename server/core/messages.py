@@ -231,8 +231,9 @@ class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
     provider or to one configuration by its name. system: text that stands before the conversation. provider_options:
     JSON text of an object that is merged into the provider's body last. defaults: fields (proto names) that hold the
     gateway's default and not the caller's word; an adapter leaves one out, without a warning, where the model does not
-    take it, and lowers one to the model's limit. passthrough: see there. Deadlines and credentials travel beside it, in
-    `ports.ProviderCall`.
+    take it, and lowers one to the model's limit. dialect: name of the wire that the
+    caller speaks (`openai_chat`, ...), "" for the gateway's own contract. passthrough: see there. Deadlines and
+    credentials travel beside it, in `ports.ProviderCall`.
     """
 
     messages: tuple[Message, ...]
@@ -260,4 +261,5 @@ class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
     thinking: Thinking | None = None
     provider_options: str = ""
     defaults: frozenset[str] = frozenset()
+    dialect: str = ""
     passthrough: Passthrough | None = None

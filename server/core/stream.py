@@ -2,6 +2,8 @@
 up.
 
     started (block_start block_delta* block_end)* (completed | failed)
+
+with `native` anywhere between started and the end.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from server.core.events import (
     BlockStart,
     Completed,
     Failed,
+    Native,
     Started,
     StreamEvent,
     Terminal,
@@ -42,10 +45,12 @@ TRANSITIONS: dict[tuple[State, type], State] = {
     (State.IDLE, Started): State.BETWEEN,
     (State.IDLE, Failed): State.ENDED,
     (State.BETWEEN, BlockStart): State.IN_BLOCK,
+    (State.BETWEEN, Native): State.BETWEEN,
     (State.BETWEEN, Completed): State.ENDED,
     (State.BETWEEN, Failed): State.ENDED,
     (State.IN_BLOCK, BlockDelta): State.IN_BLOCK,
     (State.IN_BLOCK, BlockEnd): State.BETWEEN,
+    (State.IN_BLOCK, Native): State.IN_BLOCK,
     (State.IN_BLOCK, Failed): State.ENDED,
 }
 """All that is legal. Failed ends a stream from anywhere: a block that it cuts stays without its end, and before Started
@@ -114,6 +119,7 @@ class ChatResponse(msgspec.Struct, frozen=True, kw_only=True):
 
     text and reasoning: all visible blocks joined with no separator. message: the same answer as a turn of a history,
     parts in order with their opaque data, ready to be sent back. wire: as in Started.
+    native: the members of each Native.
     """
 
     provider: str
@@ -131,6 +137,7 @@ class ChatResponse(msgspec.Struct, frozen=True, kw_only=True):
     provider_metadata: str = ""
     refusal: str = ""
     wire: str = ""
+    native: tuple[str, ...] = ()
 
 
 class Folder:
@@ -141,6 +148,7 @@ class Folder:
         self._open: BlockStart | None = None
         self._pieces: list[str] = []
         self._parts: list[Part] = []
+        self._native: list[str] = []
         self._terminal: Terminal | None = None
 
     def feed(self, events: Iterable[StreamEvent]) -> None:
@@ -154,6 +162,8 @@ class Folder:
                     self._close(event)
                 case Started():
                     self._started = event
+                case Native():
+                    self._native.append(event.members)
                 case Completed() | Failed():
                     self._terminal = event
 
@@ -187,6 +197,7 @@ class Folder:
             provider_metadata=end.provider_metadata,
             refusal=end.refusal,
             wire=started.wire,
+            native=tuple(self._native),
         )
 
 

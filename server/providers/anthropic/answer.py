@@ -15,6 +15,7 @@ from server.core import events
 from server.core.errors import ProviderProtocolError, StreamTruncated
 from server.core.events import BlockKind, StreamEvent, Warning
 from server.core.messages import Citation
+from server.core.native import keep
 from server.providers.anthropic.types import (
     ABSENT,
     CITATION,
@@ -138,6 +139,20 @@ class Answer:
         self._counted: dict[str, Any] = {}
         self._extra: dict[str, object] = {}
         self._warnings: list[Warning] = []
+        self._natives: list[events.Native] = []
+
+    def keep(self, places: dict[str, Any]) -> None:
+        """What no event says, for a caller who speaks this wire (`server.core.native`); told once the answer has
+        begun."""
+        if members := keep(places):
+            self._natives.append(events.Native(members))
+        if self._begun:
+            self._tell_natives()
+
+    def _tell_natives(self) -> None:
+        for native in self._natives:
+            self._emit(native)
+        self._natives.clear()
 
     def start(self, message: WireMessage) -> None:
         """The head of the message. It counts again as long as no block was opened (a proxy tried once more); after
@@ -323,6 +338,7 @@ class Answer:
         if not self._begun:
             self._begun = True
             self._emit(self._exchange.started(id=self._id, model=self._model))
+            self._tell_natives()
 
 
 def _text(data: msgspec.Raw) -> str:

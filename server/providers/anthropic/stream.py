@@ -9,14 +9,23 @@ from __future__ import annotations
 
 from typing import Final
 
+import msgspec
+
 from server.core.errors import ProviderProtocolError, StreamTruncated
 from server.core.events import StreamEvent
+from server.core.native import others
 from server.providers.anthropic.answer import Answer
 from server.providers.anthropic.errors import map_error, read_error
-from server.providers.anthropic.types import DELTA, EVENT, MESSAGE, Event, given
+from server.providers.anthropic.types import DELTA, DIALECT, EVENT, MESSAGE, Event, WireMessage, given
 from server.providers.parsing import FramedParser, decode
 from server.providers.sse import SseEvent, SseParser
 from server.providers.wire import Clock, Exchange, IdSource
+
+KNOWN: Final = frozenset(WireMessage.__struct_fields__) | {"role"}
+"""Members of a message that something is made of."""
+
+_TAKEN: Final = frozenset({"ping", "content_block_start", "content_block_delta", "content_block_stop"})
+"""Events that are told in another way, or say nothing."""
 
 _DONE: Final = b"[DONE]"
 """How proxies that come from another wire end a stream; it says nothing here."""
@@ -29,6 +38,7 @@ class MessagesStreamParser(FramedParser[SseEvent]):
         super().__init__(exchange, SseParser())
         self._clock = clock
         self._answer = Answer(exchange, self.emit, new_id=new_id)
+        self._wants_natives = exchange.call.request.dialect == DIALECT
 
     def on_frame(self, frame: SseEvent) -> None:
         data = frame.data
@@ -59,6 +69,7 @@ class MessagesStreamParser(FramedParser[SseEvent]):
                 answer.stop(event.index)
             case "message_start" if event.message is not None:
                 answer.start(event.message)
+                self._keep(type, data)
             case "message_delta":
                 self._end_of_message(event)
             case "message_stop":
@@ -66,7 +77,17 @@ class MessagesStreamParser(FramedParser[SseEvent]):
             case "error":
                 raise map_error(read_error(data, None), self.exchange.headers, now=self._clock())
             case _:
-                pass
+                self._keep(type, data)
+
+    def _keep(self, type: str, data: bytes) -> None:
+        """What nothing is made of, for a caller who speaks this wire."""
+        if not self._wants_natives or type in _TAKEN:
+            return
+        raw = msgspec.json.decode(data)
+        if type == "message_start":
+            self._answer.keep({"message": others(raw.get("message"), KNOWN)})
+        else:
+            self._answer.keep({"events": [raw]})
 
     def _end_of_message(self, event: Event) -> None:
         answer = self._answer
@@ -94,6 +115,8 @@ def parse_message(exchange: Exchange, body: bytes, *, new_id: IdSource, clock: C
     events: list[StreamEvent] = []
     answer = Answer(exchange, events.append, new_id=new_id)
     answer.start(message)
+    if exchange.call.request.dialect == DIALECT:
+        answer.keep({"message": others(msgspec.json.decode(body), KNOWN)})
     for index, block in enumerate(message.content or ()):
         answer.open(index, block)
         answer.close()

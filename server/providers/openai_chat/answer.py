@@ -62,6 +62,11 @@ class Answer:
         self._warnings: dict[str, Warning] = {}
 
     @property
+    def started(self) -> bool:
+        """Whether the answer has begun."""
+        return self._started
+
+    @property
     def finish_reason(self) -> str | None:
         """The server's word, None while it has not said one."""
         return self._finish

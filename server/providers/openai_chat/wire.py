@@ -16,7 +16,7 @@ from server.core.errors import (
     ProviderUnauthenticated,
     StreamTruncated,
 )
-from server.core.events import StreamEvent
+from server.core.events import Native, StreamEvent
 from server.core.ports import EmbedCall, ListedModel, ProviderCall, ProviderTarget
 from server.providers.errors import WireError, provider_error
 from server.providers.http import HttpRequest
@@ -25,6 +25,7 @@ from server.providers.openai_chat.chunks import CHUNK
 from server.providers.openai_chat.embeddings import plan, read_answer
 from server.providers.openai_chat.errors import read_error
 from server.providers.openai_chat.history import DIALECT
+from server.providers.openai_chat.native import natives, wanted
 from server.providers.openai_chat.presets import Preset, preset_for
 from server.providers.openai_chat.request import build_body
 from server.providers.parsing import FramedParser, decode, tokens
@@ -72,6 +73,8 @@ class OpenAIChatWire(Wire):
         chunk = decode(CHUNK, body.strip(), "an answer")
         answer = self.answer(exchange, events.append)
         answer.chunk(chunk)
+        if events and wanted(exchange.call):
+            events += natives(body)
         if not chunk.choices:
             # Some servers put an error into a 200 in shapes of their own.
             said = read_error(body, None)
@@ -151,6 +154,8 @@ class ChatStreamParser(FramedParser[SseEvent]):
     def __init__(self, exchange: Exchange, wire: OpenAIChatWire) -> None:
         super().__init__(exchange, SseParser())
         self._answer = wire.answer(exchange, self.emit)
+        self._wants_natives = wanted(exchange.call)
+        self._natives: list[Native] = []
 
     def on_frame(self, frame: SseEvent) -> None:
         data = frame.data
@@ -169,6 +174,12 @@ class ChatStreamParser(FramedParser[SseEvent]):
             self._answer.chunk(chunk)
         finally:
             self.usage = self._answer.usage
+        if self._wants_natives:
+            self._natives += natives(data)
+            if self._answer.started:
+                for native in self._natives:
+                    self.emit(native)
+                self._natives.clear()
 
     def on_end(self) -> None:
         if self._answer.finish_reason is not None:

@@ -144,6 +144,31 @@ def test_unknown_members_are_told_where_they_cannot_go(gateway: Stack, streamed:
     assert [one["parameter"] for one in answer["x_dragoman"]["warnings"]] == ["logit_bias"]
 
 
+def test_what_a_server_of_the_wire_says_beyond_it_arrives(
+    openai_sdk: openai.OpenAI, anthropic_sdk: anthropic.Anthropic
+) -> None:
+    """Members of chunks, choices, messages, and whole events that nobody knows; whole and streamed."""
+    ask: Any = {"model": MODELS["chat"], "messages": [user("beyond")]}
+    answer: Any = openai_sdk.chat.completions.create(**ask)
+    assert answer.unheard_of == answer.choices[0].unheard_of == answer.choices[0].message.unheard_of == {"a": 1}
+    chunks: list[Any] = list(openai_sdk.chat.completions.create(**ask, stream=True))
+    assert {"a": 1} in [getattr(chunk, "unheard_of", None) for chunk in chunks]
+    assert {"a": 1} in [getattr(chunk.choices[0].delta, "unheard_of", None) for chunk in chunks]
+    assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks) == "Hello"
+    ask = {"model": MODELS["anthropic"], "max_tokens": 9, "messages": [user("beyond")]}
+    message: Any = anthropic_sdk.messages.create(**ask)
+    assert message.unheard_of == {"a": 1}
+    raw = anthropic_sdk.messages.with_raw_response.create(**ask, stream=True).http_response.read().decode()
+    assert 'event: unheard_of\ndata: {"type":"unheard_of","unheard_of":{"a":1}}\n\n' in raw
+    assert '"type":"message_delta","delta":{"unheard_of":{"a":1},' in raw
+
+
+def test_what_another_wire_says_beyond_it_does_not(openai_sdk: openai.OpenAI) -> None:
+    """It would mean nothing there."""
+    answer = openai_sdk.chat.completions.create(model=MODELS["anthropic"], messages=[user("beyond")])
+    assert "unheard_of" not in answer.to_dict()
+
+
 # --- both dialects on one listener ------------------------------------------------------------------------------------
 
 

@@ -57,6 +57,7 @@ def whole(played: Played, model: str) -> dict[str, Any]:
         "stop_reason": STOP[played.finish],
         "stop_sequence": None,
         "usage": USAGE,
+        **played.extra,
     }
 
 
@@ -64,8 +65,10 @@ def frames(played: Played, model: str) -> Iterator[bytes]:
     def event(type: str, **members: Any) -> bytes:
         return f"event: {type}\ndata: {json.dumps({'type': type, **members})}\n\n".encode()
 
-    head = {**whole(Played(), model), "stop_reason": None, "usage": USAGE | {"output_tokens": 1}}
+    head = {**whole(Played(extra=played.extra), model), "stop_reason": None, "usage": USAGE | {"output_tokens": 1}}
     yield event("message_start", message=head)
+    if played.extra:
+        yield event("unheard_of", **played.extra)
     for index, block in enumerate(_content(played)):
         yield event("content_block_start", index=index, content_block=_opened(block))
         for delta in _deltas(block, played):

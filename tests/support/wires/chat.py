@@ -54,21 +54,23 @@ def _calls(played: Played) -> list[dict[str, Any]]:
 
 
 def _head(model: str) -> dict[str, Any]:
-    return {"id": "chatcmpl-1", "created": 1, "model": model, "service_tier": "default", "unheard_of": {"a": 1}}
+    return {"id": "chatcmpl-1", "created": 1, "model": model, "service_tier": "default"}
 
 
 def whole(played: Played, model: str) -> dict[str, Any]:
     message = {"role": "assistant", "content": played.text or None, "tool_calls": _calls(played) or None}
     if played.thought:
         message["reasoning_content"] = played.thought
-    choice = {"index": 0, "message": message, "finish_reason": played.finish}
-    return {**_head(model), "object": "chat.completion", "choices": [choice], "usage": USAGE}
+    choice = {"index": 0, "message": message | played.extra, "finish_reason": played.finish, **played.extra}
+    return {**_head(model), **played.extra, "object": "chat.completion", "choices": [choice], "usage": USAGE}
 
 
 def frames(played: Played, model: str) -> Iterator[bytes]:
     def chunk(delta: dict[str, Any], finish: str | None = None) -> bytes:
         choice = {"index": 0, "delta": delta, "finish_reason": finish}
-        body = {**_head(model), "object": "chat.completion.chunk", "choices": [choice]}
+        if delta.get("content"):
+            choice = {**choice, "delta": delta | played.extra, **played.extra}
+        body = {**_head(model), **played.extra, "object": "chat.completion.chunk", "choices": [choice]}
         return b"data: " + json.dumps(body).encode() + b"\n\n"
 
     yield chunk({"role": "assistant", "content": ""})

@@ -32,7 +32,8 @@ class Asked:
 @dataclass(frozen=True)
 class Played:
     """What the wire answers. calls: (id, name, arguments). fail: an HTTP status instead of an answer. broken: the
-    stream ends in an error. endless: it never ends. silent: it never begins."""
+    stream ends in an error. endless: it never ends. silent: it never begins.
+    extra: members of the answer that nobody knows."""
 
     text: str = ""
     thought: str = ""
@@ -51,7 +52,7 @@ class Played:
         return [word + " " for word in words[:-1]] + words[-1:] if self.text else []
 
 
-def play(asked: Asked) -> Played:  # noqa: C901  one case for each scene
+def play(asked: Asked) -> Played:  # noqa: C901, PLR0912  one case for each scene
     """The scene for a request."""
     word = asked.text.split(" ")[0] if asked.text else ""
     if asked.results:
@@ -78,6 +79,8 @@ def play(asked: Asked) -> Played:  # noqa: C901  one case for each scene
             return Played("It goes well until", broken=True)
         case "endless":
             return Played("on and on ", endless=True)
+        case "beyond":
+            return Played("Hello", extra={"unheard_of": {"a": 1}})
         case "silence":
             return Played(silent=True)
         case "count":

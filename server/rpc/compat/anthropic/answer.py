@@ -9,6 +9,7 @@ import msgspec
 
 from server.core import messages as m
 from server.core.events import Usage, Warning
+from server.core.native import kept
 from server.core.stream import ChatResponse
 from server.rpc.compat.anthropic import types as t
 from server.rpc.compat.anthropic.blocks import OURS
@@ -28,8 +29,10 @@ def message(answer: ChatResponse, *, id: str) -> Members:
     metadata = decoded(answer.provider_metadata)
     native = answer.wire == t.WIRE
     content = [block for part in answer.message.parts for block in blocks(part, native=native)]
+    beyond = {name: value for one in answer.native for name, value in kept(one).get("message", {}).items()}
     ending = end(answer.finish_reason, answer.raw_finish_reason, answer.refusal, metadata, native=native)
     return {
+        **beyond,
         "id": answer.id or id,
         "type": "message",
         "role": "assistant",

@@ -43,6 +43,7 @@ def read_request(data: bytes, betas: Sequence[str] = ()) -> MessagesRequest:
     request = m.ChatRequest(
         messages=tuple(messages),
         model=body.model,
+        dialect=t.WIRE,
         system=body.system if isinstance(body.system, str) and body.system else None,
         temperature=body.temperature,
         top_p=body.top_p,

@@ -13,7 +13,8 @@ from typing import Any
 import msgspec
 
 from server.core import messages as m
-from server.core.events import BlockDelta, BlockEnd, BlockStart, Completed, Failed, Started, StreamEvent
+from server.core.events import BlockDelta, BlockEnd, BlockStart, Completed, Failed, Native, Started, StreamEvent
+from server.core.native import kept
 from server.rpc.compat.anthropic import answer as a
 from server.rpc.compat.anthropic import types as t
 from server.rpc.compat.anthropic.blocks import OURS
@@ -35,6 +36,7 @@ class EventRenderer:
         self._open: BlockStart | None = None
         self._begun = False
         self._pieces: list[str] = []
+        self._beyond: a.Members = {}
         self._out: list[bytes] = []
 
     def render(self, batch: Sequence[StreamEvent]) -> bytes:
@@ -50,6 +52,8 @@ class EventRenderer:
                     self._end(event)
                 case Started():
                     self._start(event)
+                case Native():
+                    self._pass_on(event)
                 case Completed():
                     self._complete(event)
                 case Failed():
@@ -172,9 +176,18 @@ class EventRenderer:
 
     # --- the end ------------------------------------------------------------------------------------------------------
 
+    def _pass_on(self, event: Native) -> None:
+        """Events of kinds that are not known here, as they were; members of the message wait for its end."""
+        found = kept(event.members)
+        for one in found.get("events", []):
+            self._say(one)
+        self._beyond |= found.get("message", {})
+
     def _complete(self, event: Completed) -> None:
         metadata = decoded(event.provider_metadata)
-        delta = a.end(event.finish_reason, event.raw_finish_reason, event.refusal, metadata, native=self._native)
+        delta = self._beyond | a.end(
+            event.finish_reason, event.raw_finish_reason, event.refusal, metadata, native=self._native
+        )
         context = delta.pop("context_management", None)
         told = a.beside(self._started.provider, event.raw_finish_reason, (*self._started.warnings, *event.warnings))
         counts = {k: v for k, v in a.usage(event.usage, metadata, native=self._native).items() if v is not None}

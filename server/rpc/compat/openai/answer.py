@@ -15,11 +15,13 @@ from server.core.events import (
     BlockStart,
     Completed,
     Failed,
+    Native,
     Started,
     StreamEvent,
     Usage,
     Warning,
 )
+from server.core.native import kept
 from server.core.stream import ChatResponse
 from server.rpc.compat.frame import decoded, told_warnings
 from server.rpc.compat.opaque import seal
@@ -96,6 +98,8 @@ class ChunkRenderer:
                     self._started = event
                     self._chunk.id, self._chunk.model = event.id or self._chunk.id, event.model
                     self._say(t.Delta(role="assistant", content=""))
+                case Native():
+                    self._native(event)
                 case Completed():
                     self._complete(event)
                 case Failed():
@@ -153,6 +157,11 @@ class ChunkRenderer:
             if end.logprobs and (logprobs := logprobs_object([end.logprobs])) is not None:
                 self._say(t.Delta(), logprobs=logprobs)
 
+    def _native(self, event: Native) -> None:
+        """In a frame of its own: members add up by their names, wherever they come."""
+        self._chunk.choices = [t.ChunkChoice(delta=t.Delta())]
+        self._frame(with_natives(self._chunk, [event.members], "delta"))
+
     def _complete(self, end: Completed) -> None:
         started, chunk = self._started, self._chunk
         metadata = decoded(end.provider_metadata)
@@ -168,6 +177,19 @@ class ChunkRenderer:
             chunk.choices, chunk.usage = [], _usage(end.usage, metadata, started.wire)
             self._frame(chunk)
         self._out.append(DONE)
+
+
+def with_natives(answer: t.Chunk | t.Completion, natives: Sequence[str], message: str) -> dict[str, Any]:
+    """An answer or a chunk, with what a server of this wire said beyond it in its place. message: the member that the
+    message is called by there."""
+    whole: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(answer))
+    choice = whole["choices"][0]
+    for members in natives:
+        found = kept(members)
+        for place, target in (("top", whole), ("choice", choice), ("message", choice[message])):
+            for name, value in found.get(place, {}).items():
+                target.setdefault(name, value)
+    return whole
 
 
 def _finish(word: str) -> str:

@@ -33,6 +33,7 @@ def read_request(data: bytes) -> ChatCompletion:
     request = m.ChatRequest(
         messages=tuple(_message(one, f"messages[{index}]", unknown) for index, one in enumerate(body.messages)),
         model=body.model,
+        dialect=t.WIRE,
         legacy=True,  # the provider's own Chat Completions, where it has several protocols
         temperature=body.temperature,
         top_p=body.top_p,

@@ -14,7 +14,7 @@ from server.core.events import Started
 from server.core.routing import WorkspaceModel
 from server.rpc.call import Call
 from server.rpc.compat.frame import EVENTS, begin, http_body, json_body, named_workspace
-from server.rpc.compat.openai.answer import ChunkRenderer, completion
+from server.rpc.compat.openai.answer import ChunkRenderer, completion, with_natives
 from server.rpc.compat.openai.embeddings import read_embeddings, render_embeddings
 from server.rpc.compat.openai.request import ChatCompletion, read_request
 from server.rpc.compat.openai.responses import respond
@@ -54,7 +54,8 @@ class OpenAI(OpenAIServiceServicer):
                     yield frame
             return
         answer = await self._calls.complete(call, wanted.request)
-        body = json_body(completion(answer, id=_new_id(call), created=int(self._now())))
+        rendered = completion(answer, id=_new_id(call), created=int(self._now()))
+        body = json_body(with_natives(rendered, answer.native, "message") if answer.native else rendered)
         await begin(call, answer.warnings)
         yield body
 

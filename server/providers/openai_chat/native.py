@@ -1,0 +1,33 @@
+"""What a server says in Chat Completions that no event says, for a caller who speaks them too."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+
+from server.core.events import Native
+from server.core.native import keep, others
+from server.core.ports import ProviderCall
+from server.providers.openai_chat.chunks import Choice, Chunk, Delta
+from server.providers.openai_chat.history import DIALECT
+
+_TOP: Final = frozenset(Chunk.__struct_fields__) | {"object", "created", "obfuscation"}
+"""obfuscation is padding; nothing is padded here."""
+_CHOICE: Final = frozenset(Choice.__struct_fields__)
+_MESSAGE: Final = frozenset(Delta.__struct_fields__) | {"role"}
+
+
+def wanted(call: ProviderCall) -> bool:
+    """Whether the caller can make use of it: for anybody else nothing is looked for."""
+    return call.request.dialect == DIALECT
+
+
+def natives(data: bytes) -> list[Native]:
+    """The members of a chunk or a whole answer that are not known. data: JSON that was read as such already."""
+    raw = msgspec.json.decode(data)
+    choices = raw.get("choices") or [{}]
+    choice = choices[0] if isinstance(choices, list) else {}
+    message = choice.get("delta") or choice.get("message") if isinstance(choice, dict) else {}
+    members = keep({"top": others(raw, _TOP), "choice": others(choice, _CHOICE), "message": others(message, _MESSAGE)})
+    return [Native(members)] if members else []
