@@ -235,3 +235,12 @@ async def test_a_hundred_streams_at_once(gateway: Stack, model: str) -> None:
     ) as sdk:
         texts = await asyncio.gather(*(one(sdk, number) for number in range(100)))
     assert texts == [f"You said 'stream {number}', under ''." for number in range(100)]
+
+
+def test_who_is_not_known_and_what_is_not_stored(openai_sdk: openai.OpenAI, model: str) -> None:
+    """A wrong key is the SDK's AuthenticationError; an answer cannot be fetched again, as there is none."""
+    with pytest.raises(openai.AuthenticationError) as refused:
+        openai_sdk.with_options(api_key="dgm_nonsense").responses.create(model=model, input="hi")
+    assert refused.value.code == "invalid_api_key"
+    with pytest.raises(openai.NotFoundError):
+        openai_sdk.responses.retrieve("resp_1")
