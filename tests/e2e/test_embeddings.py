@@ -279,6 +279,22 @@ async def test_a_provider_without_embeddings_is_said_to_have_none(peers: Stack, 
     assert peer.exchanges == []
 
 
+@pytest.mark.parametrize("path", [PATH, "/v1/embeddings"])
+async def test_a_refusal_that_repeats_text_and_key_gives_neither_away(
+    peers: Stack, peer: ScriptedProvider, path: str
+) -> None:
+    text = "canary text 4f1d that nobody but the provider may see"
+    said = {"error": {"message": f"Bad input: {text} (key {SECRET})", "code": "x", "type": "invalid_request_error"}}
+    peer.reply(Reply([json.dumps(said).encode()], status=400))
+    async with httpx.AsyncClient(base_url=peers.envoy.url, headers=peers.headers(), timeout=30) as client:
+        response = await client.post(path, json={"model": "openai/text-embedding-3-small", "input": [text]})
+    assert response.status_code == 400
+    log = (peers.home.parent / "server.log").read_text()
+    for secret in ("canary text", SECRET):
+        assert secret not in response.text
+        assert secret not in log
+
+
 async def test_calls_are_counted(peers: Stack, peer: ScriptedProvider, peer_port: int) -> None:
     """A call is one call, however many requests it took, and its tokens are the sum."""
     peer.reply(*(_json({"embedding": ONE, "inputTextTokenCount": 5}) for _ in range(3)))

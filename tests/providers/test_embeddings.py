@@ -387,8 +387,8 @@ class Counting(FakeTransport):
     async def send(self, request: HttpRequest, timeouts: CallTimeouts) -> AsyncIterator[HttpResponse]:
         self.open += 1
         self.most = max(self.most, self.open)
-        await asyncio.sleep(0)
         try:
+            await asyncio.sleep(0)
             async with super().send(request, timeouts) as response:
                 yield response
         finally:
@@ -416,6 +416,19 @@ async def test_a_failed_request_fails_the_call_and_what_was_answered_beside_it_c
         await anext(batches)
     assert caught.value.provider == "bedrock"
     assert [(batch.start, batch.usage.prompt_tokens) for batch in seen] == [(0, 4), (2, 4)]
+
+
+async def test_a_caller_who_goes_away_ends_every_request_that_is_under_way() -> None:
+    never = asyncio.Event()
+    transport = Counting(*(FakeReply(chunks=[never]) for _ in range(EMBED_CONCURRENCY)))
+    batches = ProviderRegistry(transport).get("bedrock").embed(call("bedrock", TITAN, *map(str, range(20))))
+    waiting = asyncio.ensure_future(anext(batches))
+    while len(transport.requests) < EMBED_CONCURRENCY:
+        await asyncio.sleep(0)
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    assert (transport.open, transport.closed_early) == (0, EMBED_CONCURRENCY)
 
 
 async def test_the_callers_deadline_covers_all_requests_together() -> None:
