@@ -13,7 +13,7 @@ from server.cli.access import JsonOption, WorkspaceOption
 from server.cli.context import local_admin, pick_workspace, setup_of, with_services
 from server.cli.output import Row, show_rows
 from server.core.errors import InvalidRequest, NotFound
-from server.core.provider_config import DEFAULT_PROVIDER, AiType, ProviderConfig, needs_credential
+from server.core.provider_config import DEFAULT_PROVIDER, FLAVORS, AiType, ProviderConfig, needs_credential
 from server.core.secret import Secret
 
 if TYPE_CHECKING:
@@ -62,6 +62,9 @@ def add_config(
         str, typer.Option(help="A file with the credential, - for stdin. Default: a prompt, or stdin in a pipe.")
     ] = "",
     no_secret: Annotated[bool, typer.Option("--no-secret", help="The server wants no credential.")] = False,
+    flavor: Annotated[
+        str, typer.Option(help=f"Which compatible server a custom endpoint is: {', '.join(FLAVORS)}.")
+    ] = "",
     workspace: WorkspaceOption = "",
 ) -> None:
     """Add a configuration. Its credential is read from a prompt, stdin or a file, and stored sealed."""
@@ -80,6 +83,7 @@ def add_config(
         endpoint=endpoint or None,
         key=Secret(key_id) if key_id else None,
         secret=secret,
+        flavor=flavor,
     )
 
     async def work(services: Services) -> ProviderConfig:

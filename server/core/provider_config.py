@@ -22,6 +22,10 @@ PROVIDERS = ("openai", "anthropic", "bedrock", "groq", "gemini", "xai", "custom"
 """The slugs that a configuration can name."""
 
 
+FLAVORS = ("vllm", "ollama", "llamacpp", "lmstudio", "deepseek", "mistral", "openrouter", "azure")
+"""Servers that speak OpenAI's wire with quirks of their own; what a `custom` configuration can say that it calls."""
+
+
 def needs_credential(provider: str) -> bool:
     """Whether the provider answers nobody without a credential; a custom server may."""
     return provider != "custom"
@@ -40,7 +44,8 @@ class ProviderConfig(msgspec.Struct, frozen=True, kw_only=True):
 
     sealed_key, sealed_secret: cipher bytes that only the vault opens, None where not given. key_mask, secret_mask: what
     may be shown of them. etag: changes with every update. validated_at: when the last validation ended, valid: how;
-    validation_message: what it said. last_error_at and so on belong to statistics, not here.
+    validation_message: what it said. flavor: one of FLAVORS for a custom configuration that says so, else "".
+
     """
 
     id: str
@@ -62,6 +67,7 @@ class ProviderConfig(msgspec.Struct, frozen=True, kw_only=True):
     validated_at: datetime | None = None
     valid: bool | None = None
     validation_message: str = ""
+    flavor: str = ""
 
 
 class ConfigStats(msgspec.Struct, frozen=True, kw_only=True):

@@ -17,7 +17,14 @@ from server.core.errors import Conflict, DragomanError, InvalidRequest, NotFound
 from server.core.ids import ID_ENTROPY_BYTES, sortable_id
 from server.core.model_settings import refuse_delete_in_use
 from server.core.ports import CallTimeouts, ConfigStore, Providers, StatsStore, Vault
-from server.core.provider_config import DEFAULT_PROVIDER, AiType, ConfigStats, ProviderConfig, SecretField
+from server.core.provider_config import (
+    DEFAULT_PROVIDER,
+    FLAVORS,
+    AiType,
+    ConfigStats,
+    ProviderConfig,
+    SecretField,
+)
 from server.core.secret import Secret, mask
 from server.services.access import utc_now
 from server.services.targets import Targets
@@ -27,7 +34,8 @@ VALIDATION_TIMEOUTS = CallTimeouts(connect=5.0, first_token=15.0, idle=15.0, tot
 
 
 class ConfigDraft(msgspec.Struct, frozen=True, kw_only=True):
-    """A configuration to be made. provider: slug, None for the one that ai_type means."""
+    """A configuration to be made. provider: slug, None for the one that ai_type means. flavor: one of FLAVORS
+    for a custom one, "" for none."""
 
     name: str
     ai_type: AiType
@@ -35,6 +43,7 @@ class ConfigDraft(msgspec.Struct, frozen=True, kw_only=True):
     endpoint: str | None = None
     key: Secret | None = None
     secret: Secret | None = None
+    flavor: str = ""
 
 
 class ConfigChange(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,6 +60,7 @@ class ConfigChange(msgspec.Struct, frozen=True, kw_only=True):
     secret: Secret | None = None
     active: bool | None = None
     etag: str | None = None
+    flavor: str | None = None
 
 
 class ConfigPage(msgspec.Struct, frozen=True):
@@ -115,7 +125,9 @@ class ProviderConfigs:
             etag=secrets.token_hex(8),
             created_at=now,
             updated_at=now,
+            flavor=draft.flavor,
         )
+        _check_flavor(config)
         return await self._store.create(config, audit=self._entry(caller, "create", config, _where(config)))
 
     async def get(self, caller: Principal, config_id: str) -> ProviderConfig:
@@ -156,7 +168,9 @@ class ProviderConfigs:
             endpoint=endpoint,
             active=old.active if change.active is None else change.active,
             updated_at=self._now(),
+            flavor=old.flavor if change.flavor is None else change.flavor,
         )
+        _check_flavor(new)
         new = await self._resealed(new, "key", change.key)
         new = await self._resealed(new, "secret", change.secret)
         if (new.endpoint, new.provider, new.sealed_key, new.sealed_secret) != (
@@ -239,7 +253,7 @@ def _where(config: ProviderConfig) -> dict[str, str]:
     return facts if config.endpoint is None else {**facts, "endpoint": config.endpoint}
 
 
-_LOGGED = ("name", "ai_type", "provider", "endpoint", "active")
+_LOGGED = ("name", "ai_type", "provider", "endpoint", "active", "flavor")
 
 
 def _changed(old: ProviderConfig, new: ProviderConfig) -> list[str]:
@@ -268,6 +282,13 @@ def _provider(ai_type: AiType, named: str | None) -> str:
     if ai_type not in own_types:
         raise InvalidRequest.field("provider", f"{slug} needs ai_type {' or '.join(sorted(own_types))}, not {ai_type}")
     return slug
+
+
+def _check_flavor(config: ProviderConfig) -> None:
+    if config.flavor and config.provider != "custom":
+        raise InvalidRequest.field("flavor", f"is for custom configurations; this one is {config.provider}")
+    if config.flavor and config.flavor not in FLAVORS:
+        raise InvalidRequest.field("flavor", f"must be one of {', '.join(FLAVORS)}")
 
 
 def _need_fresh_credentials(old: ProviderConfig, change: ConfigChange) -> None:

@@ -31,7 +31,12 @@ class Targets:
         if secret is None:
             key, secret = None, key
         return ProviderTarget(
-            provider=config.provider, config_id=config.id, endpoint=config.endpoint, secret=secret, key=key, wire=wire
+            provider=config.provider,
+            config_id=config.id,
+            endpoint=config.endpoint,
+            secret=secret,
+            key=key,
+            wire=config.flavor or wire,
         )
 
     def _require(self, config: ProviderConfig) -> None:

@@ -14,7 +14,7 @@ from server.core.setup import SetupError
 from server.store.db import Database, open_database
 from server.store.url import parse_url, sqlite_path
 
-HEAD = "0002"
+HEAD = "0003"
 """The newest migration. Versions are numbers of four digits, one after the other, so they compare as strings; stands
 here so that a start need not load Alembic. A test holds it to the migrations."""
 

@@ -169,6 +169,7 @@ provider_configs = Table(
     Column("validated_at", UtcDateTime),
     Column("valid", Boolean),
     Column("validation_message", String, nullable=False),
+    Column("flavor", String, nullable=False, server_default=text("''")),
     UniqueConstraint("workspace_id", "name"),
 )
 

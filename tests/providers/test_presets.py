@@ -7,6 +7,7 @@ import pytest
 from server.core.errors import NotConfigured
 from server.core.messages import ChatRequest
 from server.core.ports import ProviderCall, ProviderTarget
+from server.core.provider_config import FLAVORS
 from server.core.secret import Secret
 from server.providers.openai_chat.presets import CUSTOM, OPENAI, PRESETS, preset_for
 from server.providers.openai_chat.wire import OpenAIChatWire
@@ -111,3 +112,7 @@ def test_every_row_builds_a_plain_call(name: str) -> None:
     assert built.http.url.endswith("/chat/completions")
     assert built.warnings == ()
     assert set(preset.unsupported) <= set(ChatRequest.__struct_fields__)
+
+
+def test_every_flavor_that_a_configuration_can_name_is_a_row() -> None:
+    assert set(FLAVORS) == set(PRESETS) - {"openai", "groq", "xai", "custom"}

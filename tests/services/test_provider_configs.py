@@ -174,3 +174,20 @@ async def test_only_active_configurations_whose_validation_held_are_available() 
     assert (await configs.validate(ADMIN, "cfg_2")).ok
     page = await configs.list("ws_1", available_only=True)
     assert [config.id for config in page.configs] == ["cfg_1"]
+
+
+async def test_a_custom_configuration_says_which_compatible_server_it_calls_and_no_other_may() -> None:
+    provider = ScriptedProvider()
+    configs = service(provider=provider)
+    draft = ConfigDraft(name="mine", ai_type="OTHER", endpoint="https://llm.example.com/v1", flavor="vllm")
+    config = await configs.create(ADMIN, "ws_1", draft)
+    await configs.validate(ADMIN, config.id)
+    assert provider.targets[0].wire == "vllm"
+    assert (await configs.update(ADMIN, config.id, ConfigChange(flavor=""))).flavor == ""
+    for wrong in (
+        ConfigDraft(name="a", ai_type="OPENAI", flavor="vllm"),
+        ConfigDraft(name="b", ai_type="OTHER", endpoint="https://llm.example.com/v1", flavor="abacus"),
+    ):
+        with pytest.raises(InvalidRequest) as caught:
+            await configs.create(ADMIN, "ws_1", wrong)
+        assert caught.value.violations[0].field == "flavor"

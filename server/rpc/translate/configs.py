@@ -28,6 +28,7 @@ def config_draft(request: service_pb.CreateProviderConfigRequest) -> ConfigDraft
         endpoint=request.endpoint or None,
         key=Secret(request.key) if request.key else None,
         secret=Secret(request.secret) if request.secret else None,
+        flavor=request.flavor,
     )
 
 
@@ -42,6 +43,7 @@ def config_change(request: service_pb.UpdateProviderConfigRequest) -> ConfigChan
         secret=Secret(request.secret) if request.HasField("secret") else None,
         active=request.active if request.HasField("active") else None,
         etag=request.etag or None,
+        flavor=request.flavor if request.HasField("flavor") else None,
     )
 
 
@@ -65,6 +67,7 @@ def provider_config(config: ProviderConfig) -> pb.ProviderConfig:
         validated_at=None if config.validated_at is None else timestamp(config.validated_at),
         valid=config.valid,
         validation_message=config.validation_message,
+        flavor=config.flavor,
     )
 
 

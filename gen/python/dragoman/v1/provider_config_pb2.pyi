@@ -40,6 +40,7 @@ class ProviderConfig(_message.Message):
     VALIDATED_AT_FIELD_NUMBER: _builtins.int
     VALID_FIELD_NUMBER: _builtins.int
     VALIDATION_MESSAGE_FIELD_NUMBER: _builtins.int
+    FLAVOR_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Id, given by the gateway."""
     org_id: _builtins.str
@@ -68,6 +69,8 @@ class ProviderConfig(_message.Message):
     """How the last validation ended; absent before the first."""
     validation_message: _builtins.str
     """What the last validation said, for people."""
+    flavor: _builtins.str
+    """Which OpenAI-compatible server a custom endpoint is; empty where its host tells, or it has no quirks."""
     @_builtins.property
     def created_at(self) -> _timestamp_pb2.Timestamp:
         """When it was made."""
@@ -100,10 +103,11 @@ class ProviderConfig(_message.Message):
         validated_at: _timestamp_pb2.Timestamp | None = ...,
         valid: _builtins.bool | None = ...,
         validation_message: _builtins.str = ...,
+        flavor: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_endpoint", b"_endpoint", "_key", b"_key", "_secret_mask", b"_secret_mask", "_valid", b"_valid", "created_at", b"created_at", "endpoint", b"endpoint", "key", b"key", "secret_mask", b"secret_mask", "updated_at", b"updated_at", "valid", b"valid", "validated_at", b"validated_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_endpoint", b"_endpoint", "_key", b"_key", "_secret_mask", b"_secret_mask", "_valid", b"_valid", "active", b"active", "ai_type", b"ai_type", "created_at", b"created_at", "endpoint", b"endpoint", "etag", b"etag", "id", b"id", "key", b"key", "name", b"name", "org_id", b"org_id", "provider", b"provider", "secret_mask", b"secret_mask", "updated_at", b"updated_at", "user_id", b"user_id", "valid", b"valid", "validated_at", b"validated_at", "validation_message", b"validation_message", "workspace_id", b"workspace_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_endpoint", b"_endpoint", "_key", b"_key", "_secret_mask", b"_secret_mask", "_valid", b"_valid", "active", b"active", "ai_type", b"ai_type", "created_at", b"created_at", "endpoint", b"endpoint", "etag", b"etag", "flavor", b"flavor", "id", b"id", "key", b"key", "name", b"name", "org_id", b"org_id", "provider", b"provider", "secret_mask", b"secret_mask", "updated_at", b"updated_at", "user_id", b"user_id", "valid", b"valid", "validated_at", b"validated_at", "validation_message", b"validation_message", "workspace_id", b"workspace_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__endpoint: _TypeAlias = _typing.Literal["endpoint"]  # noqa: Y015
     _WhichOneofArgType__endpoint: _TypeAlias = _typing.Literal["_endpoint", b"_endpoint"]  # noqa: Y015

@@ -27,7 +27,7 @@ from dragoman.v1 import provider_config_pb2 as dragoman_dot_v1_dot_provider__con
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n)dragoman/v1/provider_config_service.proto\x12\x0b\x64ragoman.v1\x1a\x1b\x62uf/validate/validate.proto\x1a!dragoman/v1/provider_config.proto\x1a\x1cgoogle/api/annotations.proto\"\xee\x02\n\x1b\x43reateProviderConfigRequest\x12\x18\n\x04name\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xff\x01\x12=\n\x07\x61i_type\x18\x02 \x01(\tB,\xbaH)r\'R\x06OPENAIR\x06GOOGLER\tANTHROPICR\x03\x41WSR\x05OTHER\x12\x1e\n\x0cworkspace_id\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01\x12\x1f\n\x08\x65ndpoint\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x10H\x00\x88\x01\x01\x12!\n\x06secret\x18\x05 \x01(\tB\x0c\x80\x01\x01\xbaH\x06r\x04\x18\x80\x80\x01H\x01\x88\x01\x01\x12\x1e\n\x03key\x18\x06 \x01(\tB\x0c\x80\x01\x01\xbaH\x06r\x04\x18\x80\x80\x01H\x02\x88\x01\x01\x12R\n\x08provider\x18\x07 \x01(\tB@\xbaH=r826^(?i:openai|anthropic|bedrock|groq|gemini|xai|custom)$\xd8\x01\x01\x42\x0b\n\t_endpointB\t\n\x07_secretB\x06\n\x04_key\"\x80\x01\n\x1c\x43reateProviderConfigResponse\x12\x0f\n\x07success\x18\x01 \x01(\x08\x12\x11\n\tai_llm_id\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\x12+\n\x06\x61i_llm\x18\x04 \x01(\x0b\x32\x1b.dragoman.v1.ProviderConfig\"2\n\x18GetProviderConfigRequest\x12\x16\n\x02id\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x01\"Y\n\x19GetProviderConfigResponse\x12\x0f\n\x07success\x18\x01 \x01(\x08\x12+\n\x06\x61i_llm\x18\x02 \x01(\x0b\x32\x1b.dragoman.v1.ProviderConfig\"y\n\x1aListProviderConfigsRequest\x12\x1e\n\x0cworkspace_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01\x12\x1d\n\tpage_size\x18\x02 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00\x12\x1c\n\npage_token\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\"u\n\x1bListProviderConfigsResponse\x12\x0f\n\x07success\x18\x01 \x01(\x08\x12,\n\x07\x61i_llms\x18\x02 \x03(\x0b\x32\x1b.dragoman.v1.ProviderConfig\x12\x17\n\x0fnext_page_token\x18\x03 \x01(\t\"\x82\x01\n#ListAvailableProviderConfigsRequest\x12\x1e\n\x0cworkspace_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01\x12\x1d\n\tpage_size\x18\x02 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00\x12\x1c\n\npage_token\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\"~\n$ListAvailableProviderConfigsResponse\x12\x0f\n\x07success\x18\x01 \x01(\x08\x12,\n\x07\x61i_llms\x18\x02 \x03(\x0b\x32\x1b.dragoman.v1.ProviderConfig\x12\x17\n\x0fnext_page_token\x18\x03 \x01(\t\"\xfa\x03\n\x1bUpdateProviderConfigRequest\x12\x16\n\x02id\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x01\x12\x1d\n\x04name\x18\x02 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xff\x01H\x00\x88\x01\x01\x12\x42\n\x07\x61i_type\x18\x03 \x01(\tB,\xbaH)r\'R\x06OPENAIR\x06GOOGLER\tANTHROPICR\x03\x41WSR\x05OTHERH\x01\x88\x01\x01\x12\x1f\n\x08\x65ndpoint\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x10H\x02\x88\x01\x01\x12\x1e\n\x03key\x18\x05 \x01(\tB\x0c\x80\x01\x01\xbaH\x06r\x04\x18\x80\x80\x01H\x03\x88\x01\x01\x12!\n\x06secret\x18\x06 \x01(\tB\x0c\x80\x01\x01\xbaH\x06r\x04\x18\x80\x80\x01H\x04\x88\x01\x01\x12T\n\x08provider\x18\x07 \x01(\tB=\xbaH:r826^(?i:openai|anthropic|bedrock|groq|gemini|xai|custom)$H\x05\x88\x01\x01\x12\x13\n\x06\x61\x63tive\x18\x08 \x01(\x08H\x06\x88\x01\x01\x12\x1b\n\x04\x65tag\x18\t \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01H\x07\x88\x01\x01\x12\x1e\n\x0cworkspace_id\x18\n \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01\x42\x07\n\x05_nameB\n\n\x08_ai_typeB\x0b\n\t_endpointB\x06\n\x04_keyB\t\n\x07_secretB\x0b\n\t_providerB\t\n\x07_activeB\x07\n\x05_etag\"\x80\x01\n\x1cUpdateProviderConfigResponse\x12\x0f\n\x07success\x18\x01 \x01(\x08\x12\x11\n\tai_llm_id\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\x12+\n\x06\x61i_llm\x18\x04 \x01(\x0b\x32\x1b.dragoman.v1.ProviderConfig\"5\n\x1b\x44\x65leteProviderConfigRequest\x12\x16\n\x02id\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x01\"@\n\x1c\x44\x65leteProviderConfigResponse\x12\x0f\n\x07success\x18\x01 \x01(\x08\x12\x0f\n\x07message\x18\x02 \x01(\t\"7\n\x1dValidateProviderConfigRequest\x12\x16\n\x02id\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x01\"B\n\x1eValidateProviderConfigResponse\x12\x0f\n\x07success\x18\x01 \x01(\x08\x12\x0f\n\x07message\x18\x02 \x01(\t\"\\\n\x1dGetProviderConfigStatsRequest\x12\x1b\n\tai_llm_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01\x12\x1e\n\x0cworkspace_id\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01\"b\n\x1eGetProviderConfigStatsResponse\x12\x0f\n\x07success\x18\x01 \x01(\x08\x12/\n\x05stats\x18\x02 \x03(\x0b\x32 .dragoman.v1.ProviderConfigStats2\xda\x08\n\x15ProviderConfigService\x12\x7f\n\x14\x43reateProviderConfig\x12(.dragoman.v1.CreateProviderConfigRequest\x1a).dragoman.v1.CreateProviderConfigResponse\"\x12\x82\xd3\xe4\x93\x02\x0c\"\x07/ai/llm:\x01*\x12x\n\x11GetProviderConfig\x12%.dragoman.v1.GetProviderConfigRequest\x1a&.dragoman.v1.GetProviderConfigResponse\"\x14\x82\xd3\xe4\x93\x02\x0e\x12\x0c/ai/llm/{id}\x12y\n\x13ListProviderConfigs\x12\'.dragoman.v1.ListProviderConfigsRequest\x1a(.dragoman.v1.ListProviderConfigsResponse\"\x0f\x82\xd3\xe4\x93\x02\t\x12\x07/ai/llm\x12\x9e\x01\n\x1cListAvailableProviderConfigs\x12\x30.dragoman.v1.ListAvailableProviderConfigsRequest\x1a\x31.dragoman.v1.ListAvailableProviderConfigsResponse\"\x19\x82\xd3\xe4\x93\x02\x13\x12\x11/ai/llm/available\x12\x84\x01\n\x14UpdateProviderConfig\x12(.dragoman.v1.UpdateProviderConfigRequest\x1a).dragoman.v1.UpdateProviderConfigResponse\"\x17\x82\xd3\xe4\x93\x02\x11\x1a\x0c/ai/llm/{id}:\x01*\x12\x81\x01\n\x14\x44\x65leteProviderConfig\x12(.dragoman.v1.DeleteProviderConfigRequest\x1a).dragoman.v1.DeleteProviderConfigResponse\"\x14\x82\xd3\xe4\x93\x02\x0e*\x0c/ai/llm/{id}\x12\x93\x01\n\x16ValidateProviderConfig\x12*.dragoman.v1.ValidateProviderConfigRequest\x1a+.dragoman.v1.ValidateProviderConfigResponse\" \x82\xd3\xe4\x93\x02\x1a\"\x15/ai/llm/{id}/validate:\x01*\x12\x88\x01\n\x16GetProviderConfigStats\x12*.dragoman.v1.GetProviderConfigStatsRequest\x1a+.dragoman.v1.GetProviderConfigStatsResponse\"\x15\x82\xd3\xe4\x93\x02\x0f\x12\r/ai/llm/statsB+\n\x0f\x64\x65v.dragoman.v1P\x01Z\x16\x64ragoman/v1;dragomanv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n)dragoman/v1/provider_config_service.proto\x12\x0b\x64ragoman.v1\x1a\x1b\x62uf/validate/validate.proto\x1a!dragoman/v1/provider_config.proto\x1a\x1cgoogle/api/annotations.proto\"\xcf\x03\n\x1b\x43reateProviderConfigRequest\x12\x18\n\x04name\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xff\x01\x12=\n\x07\x61i_type\x18\x02 \x01(\tB,\xbaH)r\'R\x06OPENAIR\x06GOOGLER\tANTHROPICR\x03\x41WSR\x05OTHER\x12\x1e\n\x0cworkspace_id\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01\x12\x1f\n\x08\x65ndpoint\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x10H\x00\x88\x01\x01\x12!\n\x06secret\x18\x05 \x01(\tB\x0c\x80\x01\x01\xbaH\x06r\x04\x18\x80\x80\x01H\x01\x88\x01\x01\x12\x1e\n\x03key\x18\x06 \x01(\tB\x0c\x80\x01\x01\xbaH\x06r\x04\x18\x80\x80\x01H\x02\x88\x01\x01\x12R\n\x08provider\x18\x07 \x01(\tB@\xbaH=r826^(?i:openai|anthropic|bedrock|groq|gemini|xai|custom)$\xd8\x01\x01\x12_\n\x06\x66lavor\x18\x08 \x01(\tBO\xbaHLrJR\x00R\x04vllmR\x06ollamaR\x08llamacppR\x08lmstudioR\x08\x64\x65\x65pseekR\x07mistralR\nopenrouterR\x05\x61zureB\x0b\n\t_endpointB\t\n\x07_secretB\x06\n\x04_key\"\x80\x01\n\x1c\x43reateProviderConfigResponse\x12\x0f\n\x07success\x18\x01 \x01(\x08\x12\x11\n\tai_llm_id\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\x12+\n\x06\x61i_llm\x18\x04 \x01(\x0b\x32\x1b.dragoman.v1.ProviderConfig\"2\n\x18GetProviderConfigRequest\x12\x16\n\x02id\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x01\"Y\n\x19GetProviderConfigResponse\x12\x0f\n\x07success\x18\x01 \x01(\x08\x12+\n\x06\x61i_llm\x18\x02 \x01(\x0b\x32\x1b.dragoman.v1.ProviderConfig\"y\n\x1aListProviderConfigsRequest\x12\x1e\n\x0cworkspace_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01\x12\x1d\n\tpage_size\x18\x02 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00\x12\x1c\n\npage_token\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\"u\n\x1bListProviderConfigsResponse\x12\x0f\n\x07success\x18\x01 \x01(\x08\x12,\n\x07\x61i_llms\x18\x02 \x03(\x0b\x32\x1b.dragoman.v1.ProviderConfig\x12\x17\n\x0fnext_page_token\x18\x03 \x01(\t\"\x82\x01\n#ListAvailableProviderConfigsRequest\x12\x1e\n\x0cworkspace_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01\x12\x1d\n\tpage_size\x18\x02 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00\x12\x1c\n\npage_token\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\"~\n$ListAvailableProviderConfigsResponse\x12\x0f\n\x07success\x18\x01 \x01(\x08\x12,\n\x07\x61i_llms\x18\x02 \x03(\x0b\x32\x1b.dragoman.v1.ProviderConfig\x12\x17\n\x0fnext_page_token\x18\x03 \x01(\t\"\xeb\x04\n\x1bUpdateProviderConfigRequest\x12\x16\n\x02id\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x01\x12\x1d\n\x04name\x18\x02 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xff\x01H\x00\x88\x01\x01\x12\x42\n\x07\x61i_type\x18\x03 \x01(\tB,\xbaH)r\'R\x06OPENAIR\x06GOOGLER\tANTHROPICR\x03\x41WSR\x05OTHERH\x01\x88\x01\x01\x12\x1f\n\x08\x65ndpoint\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x10H\x02\x88\x01\x01\x12\x1e\n\x03key\x18\x05 \x01(\tB\x0c\x80\x01\x01\xbaH\x06r\x04\x18\x80\x80\x01H\x03\x88\x01\x01\x12!\n\x06secret\x18\x06 \x01(\tB\x0c\x80\x01\x01\xbaH\x06r\x04\x18\x80\x80\x01H\x04\x88\x01\x01\x12T\n\x08provider\x18\x07 \x01(\tB=\xbaH:r826^(?i:openai|anthropic|bedrock|groq|gemini|xai|custom)$H\x05\x88\x01\x01\x12\x13\n\x06\x61\x63tive\x18\x08 \x01(\x08H\x06\x88\x01\x01\x12\x1b\n\x04\x65tag\x18\t \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01H\x07\x88\x01\x01\x12\x1e\n\x0cworkspace_id\x18\n \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01\x12\x64\n\x06\x66lavor\x18\x0b \x01(\tBO\xbaHLrJR\x00R\x04vllmR\x06ollamaR\x08llamacppR\x08lmstudioR\x08\x64\x65\x65pseekR\x07mistralR\nopenrouterR\x05\x61zureH\x08\x88\x01\x01\x42\x07\n\x05_nameB\n\n\x08_ai_typeB\x0b\n\t_endpointB\x06\n\x04_keyB\t\n\x07_secretB\x0b\n\t_providerB\t\n\x07_activeB\x07\n\x05_etagB\t\n\x07_flavor\"\x80\x01\n\x1cUpdateProviderConfigResponse\x12\x0f\n\x07success\x18\x01 \x01(\x08\x12\x11\n\tai_llm_id\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\x12+\n\x06\x61i_llm\x18\x04 \x01(\x0b\x32\x1b.dragoman.v1.ProviderConfig\"5\n\x1b\x44\x65leteProviderConfigRequest\x12\x16\n\x02id\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x01\"@\n\x1c\x44\x65leteProviderConfigResponse\x12\x0f\n\x07success\x18\x01 \x01(\x08\x12\x0f\n\x07message\x18\x02 \x01(\t\"7\n\x1dValidateProviderConfigRequest\x12\x16\n\x02id\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x01\"B\n\x1eValidateProviderConfigResponse\x12\x0f\n\x07success\x18\x01 \x01(\x08\x12\x0f\n\x07message\x18\x02 \x01(\t\"\\\n\x1dGetProviderConfigStatsRequest\x12\x1b\n\tai_llm_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01\x12\x1e\n\x0cworkspace_id\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01\"b\n\x1eGetProviderConfigStatsResponse\x12\x0f\n\x07success\x18\x01 \x01(\x08\x12/\n\x05stats\x18\x02 \x03(\x0b\x32 .dragoman.v1.ProviderConfigStats2\xda\x08\n\x15ProviderConfigService\x12\x7f\n\x14\x43reateProviderConfig\x12(.dragoman.v1.CreateProviderConfigRequest\x1a).dragoman.v1.CreateProviderConfigResponse\"\x12\x82\xd3\xe4\x93\x02\x0c\"\x07/ai/llm:\x01*\x12x\n\x11GetProviderConfig\x12%.dragoman.v1.GetProviderConfigRequest\x1a&.dragoman.v1.GetProviderConfigResponse\"\x14\x82\xd3\xe4\x93\x02\x0e\x12\x0c/ai/llm/{id}\x12y\n\x13ListProviderConfigs\x12\'.dragoman.v1.ListProviderConfigsRequest\x1a(.dragoman.v1.ListProviderConfigsResponse\"\x0f\x82\xd3\xe4\x93\x02\t\x12\x07/ai/llm\x12\x9e\x01\n\x1cListAvailableProviderConfigs\x12\x30.dragoman.v1.ListAvailableProviderConfigsRequest\x1a\x31.dragoman.v1.ListAvailableProviderConfigsResponse\"\x19\x82\xd3\xe4\x93\x02\x13\x12\x11/ai/llm/available\x12\x84\x01\n\x14UpdateProviderConfig\x12(.dragoman.v1.UpdateProviderConfigRequest\x1a).dragoman.v1.UpdateProviderConfigResponse\"\x17\x82\xd3\xe4\x93\x02\x11\x1a\x0c/ai/llm/{id}:\x01*\x12\x81\x01\n\x14\x44\x65leteProviderConfig\x12(.dragoman.v1.DeleteProviderConfigRequest\x1a).dragoman.v1.DeleteProviderConfigResponse\"\x14\x82\xd3\xe4\x93\x02\x0e*\x0c/ai/llm/{id}\x12\x93\x01\n\x16ValidateProviderConfig\x12*.dragoman.v1.ValidateProviderConfigRequest\x1a+.dragoman.v1.ValidateProviderConfigResponse\" \x82\xd3\xe4\x93\x02\x1a\"\x15/ai/llm/{id}/validate:\x01*\x12\x88\x01\n\x16GetProviderConfigStats\x12*.dragoman.v1.GetProviderConfigStatsRequest\x1a+.dragoman.v1.GetProviderConfigStatsResponse\"\x15\x82\xd3\xe4\x93\x02\x0f\x12\r/ai/llm/statsB+\n\x0f\x64\x65v.dragoman.v1P\x01Z\x16\x64ragoman/v1;dragomanv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -49,6 +49,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CREATEPROVIDERCONFIGREQUEST'].fields_by_name['key']._serialized_options = b'\200\001\001\272H\006r\004\030\200\200\001'
   _globals['_CREATEPROVIDERCONFIGREQUEST'].fields_by_name['provider']._loaded_options = None
   _globals['_CREATEPROVIDERCONFIGREQUEST'].fields_by_name['provider']._serialized_options = b'\272H=r826^(?i:openai|anthropic|bedrock|groq|gemini|xai|custom)$\330\001\001'
+  _globals['_CREATEPROVIDERCONFIGREQUEST'].fields_by_name['flavor']._loaded_options = None
+  _globals['_CREATEPROVIDERCONFIGREQUEST'].fields_by_name['flavor']._serialized_options = b'\272HLrJR\000R\004vllmR\006ollamaR\010llamacppR\010lmstudioR\010deepseekR\007mistralR\nopenrouterR\005azure'
   _globals['_GETPROVIDERCONFIGREQUEST'].fields_by_name['id']._loaded_options = None
   _globals['_GETPROVIDERCONFIGREQUEST'].fields_by_name['id']._serialized_options = b'\272H\007r\005\020\001\030\200\001'
   _globals['_LISTPROVIDERCONFIGSREQUEST'].fields_by_name['workspace_id']._loaded_options = None
@@ -81,6 +83,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_UPDATEPROVIDERCONFIGREQUEST'].fields_by_name['etag']._serialized_options = b'\272H\005r\003\030\200\001'
   _globals['_UPDATEPROVIDERCONFIGREQUEST'].fields_by_name['workspace_id']._loaded_options = None
   _globals['_UPDATEPROVIDERCONFIGREQUEST'].fields_by_name['workspace_id']._serialized_options = b'\272H\005r\003\030\200\001'
+  _globals['_UPDATEPROVIDERCONFIGREQUEST'].fields_by_name['flavor']._loaded_options = None
+  _globals['_UPDATEPROVIDERCONFIGREQUEST'].fields_by_name['flavor']._serialized_options = b'\272HLrJR\000R\004vllmR\006ollamaR\010llamacppR\010lmstudioR\010deepseekR\007mistralR\nopenrouterR\005azure'
   _globals['_DELETEPROVIDERCONFIGREQUEST'].fields_by_name['id']._loaded_options = None
   _globals['_DELETEPROVIDERCONFIGREQUEST'].fields_by_name['id']._serialized_options = b'\272H\007r\005\020\001\030\200\001'
   _globals['_VALIDATEPROVIDERCONFIGREQUEST'].fields_by_name['id']._loaded_options = None
@@ -106,37 +110,37 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PROVIDERCONFIGSERVICE'].methods_by_name['GetProviderConfigStats']._loaded_options = None
   _globals['_PROVIDERCONFIGSERVICE'].methods_by_name['GetProviderConfigStats']._serialized_options = b'\202\323\344\223\002\017\022\r/ai/llm/stats'
   _globals['_CREATEPROVIDERCONFIGREQUEST']._serialized_start=153
-  _globals['_CREATEPROVIDERCONFIGREQUEST']._serialized_end=519
-  _globals['_CREATEPROVIDERCONFIGRESPONSE']._serialized_start=522
-  _globals['_CREATEPROVIDERCONFIGRESPONSE']._serialized_end=650
-  _globals['_GETPROVIDERCONFIGREQUEST']._serialized_start=652
-  _globals['_GETPROVIDERCONFIGREQUEST']._serialized_end=702
-  _globals['_GETPROVIDERCONFIGRESPONSE']._serialized_start=704
-  _globals['_GETPROVIDERCONFIGRESPONSE']._serialized_end=793
-  _globals['_LISTPROVIDERCONFIGSREQUEST']._serialized_start=795
-  _globals['_LISTPROVIDERCONFIGSREQUEST']._serialized_end=916
-  _globals['_LISTPROVIDERCONFIGSRESPONSE']._serialized_start=918
-  _globals['_LISTPROVIDERCONFIGSRESPONSE']._serialized_end=1035
-  _globals['_LISTAVAILABLEPROVIDERCONFIGSREQUEST']._serialized_start=1038
-  _globals['_LISTAVAILABLEPROVIDERCONFIGSREQUEST']._serialized_end=1168
-  _globals['_LISTAVAILABLEPROVIDERCONFIGSRESPONSE']._serialized_start=1170
-  _globals['_LISTAVAILABLEPROVIDERCONFIGSRESPONSE']._serialized_end=1296
-  _globals['_UPDATEPROVIDERCONFIGREQUEST']._serialized_start=1299
-  _globals['_UPDATEPROVIDERCONFIGREQUEST']._serialized_end=1805
-  _globals['_UPDATEPROVIDERCONFIGRESPONSE']._serialized_start=1808
-  _globals['_UPDATEPROVIDERCONFIGRESPONSE']._serialized_end=1936
-  _globals['_DELETEPROVIDERCONFIGREQUEST']._serialized_start=1938
-  _globals['_DELETEPROVIDERCONFIGREQUEST']._serialized_end=1991
-  _globals['_DELETEPROVIDERCONFIGRESPONSE']._serialized_start=1993
-  _globals['_DELETEPROVIDERCONFIGRESPONSE']._serialized_end=2057
-  _globals['_VALIDATEPROVIDERCONFIGREQUEST']._serialized_start=2059
-  _globals['_VALIDATEPROVIDERCONFIGREQUEST']._serialized_end=2114
-  _globals['_VALIDATEPROVIDERCONFIGRESPONSE']._serialized_start=2116
-  _globals['_VALIDATEPROVIDERCONFIGRESPONSE']._serialized_end=2182
-  _globals['_GETPROVIDERCONFIGSTATSREQUEST']._serialized_start=2184
-  _globals['_GETPROVIDERCONFIGSTATSREQUEST']._serialized_end=2276
-  _globals['_GETPROVIDERCONFIGSTATSRESPONSE']._serialized_start=2278
-  _globals['_GETPROVIDERCONFIGSTATSRESPONSE']._serialized_end=2376
-  _globals['_PROVIDERCONFIGSERVICE']._serialized_start=2379
-  _globals['_PROVIDERCONFIGSERVICE']._serialized_end=3493
+  _globals['_CREATEPROVIDERCONFIGREQUEST']._serialized_end=616
+  _globals['_CREATEPROVIDERCONFIGRESPONSE']._serialized_start=619
+  _globals['_CREATEPROVIDERCONFIGRESPONSE']._serialized_end=747
+  _globals['_GETPROVIDERCONFIGREQUEST']._serialized_start=749
+  _globals['_GETPROVIDERCONFIGREQUEST']._serialized_end=799
+  _globals['_GETPROVIDERCONFIGRESPONSE']._serialized_start=801
+  _globals['_GETPROVIDERCONFIGRESPONSE']._serialized_end=890
+  _globals['_LISTPROVIDERCONFIGSREQUEST']._serialized_start=892
+  _globals['_LISTPROVIDERCONFIGSREQUEST']._serialized_end=1013
+  _globals['_LISTPROVIDERCONFIGSRESPONSE']._serialized_start=1015
+  _globals['_LISTPROVIDERCONFIGSRESPONSE']._serialized_end=1132
+  _globals['_LISTAVAILABLEPROVIDERCONFIGSREQUEST']._serialized_start=1135
+  _globals['_LISTAVAILABLEPROVIDERCONFIGSREQUEST']._serialized_end=1265
+  _globals['_LISTAVAILABLEPROVIDERCONFIGSRESPONSE']._serialized_start=1267
+  _globals['_LISTAVAILABLEPROVIDERCONFIGSRESPONSE']._serialized_end=1393
+  _globals['_UPDATEPROVIDERCONFIGREQUEST']._serialized_start=1396
+  _globals['_UPDATEPROVIDERCONFIGREQUEST']._serialized_end=2015
+  _globals['_UPDATEPROVIDERCONFIGRESPONSE']._serialized_start=2018
+  _globals['_UPDATEPROVIDERCONFIGRESPONSE']._serialized_end=2146
+  _globals['_DELETEPROVIDERCONFIGREQUEST']._serialized_start=2148
+  _globals['_DELETEPROVIDERCONFIGREQUEST']._serialized_end=2201
+  _globals['_DELETEPROVIDERCONFIGRESPONSE']._serialized_start=2203
+  _globals['_DELETEPROVIDERCONFIGRESPONSE']._serialized_end=2267
+  _globals['_VALIDATEPROVIDERCONFIGREQUEST']._serialized_start=2269
+  _globals['_VALIDATEPROVIDERCONFIGREQUEST']._serialized_end=2324
+  _globals['_VALIDATEPROVIDERCONFIGRESPONSE']._serialized_start=2326
+  _globals['_VALIDATEPROVIDERCONFIGRESPONSE']._serialized_end=2392
+  _globals['_GETPROVIDERCONFIGSTATSREQUEST']._serialized_start=2394
+  _globals['_GETPROVIDERCONFIGSTATSREQUEST']._serialized_end=2486
+  _globals['_GETPROVIDERCONFIGSTATSRESPONSE']._serialized_start=2488
+  _globals['_GETPROVIDERCONFIGSTATSRESPONSE']._serialized_end=2586
+  _globals['_PROVIDERCONFIGSERVICE']._serialized_start=2589
+  _globals['_PROVIDERCONFIGSERVICE']._serialized_end=3703
 # @@protoc_insertion_point(module_scope)

@@ -32,6 +32,7 @@ class CreateProviderConfigRequest(_message.Message):
     SECRET_FIELD_NUMBER: _builtins.int
     KEY_FIELD_NUMBER: _builtins.int
     PROVIDER_FIELD_NUMBER: _builtins.int
+    FLAVOR_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Name, unique in the workspace."""
     ai_type: _builtins.str
@@ -41,12 +42,18 @@ class CreateProviderConfigRequest(_message.Message):
     endpoint: _builtins.str
     """Base URL (https, unless the operator allows the host); absent for the provider's own. Required for custom."""
     secret: _builtins.str
-    """The credential: an API key, or AWS's secret access key. Alone with AWS it is a Bedrock API key."""
+    """The credential: an API key, or AWS's secret access key (`SECRET:SESSION_TOKEN` with a temporary access key id). Alone
+    with AWS it is a Bedrock API key.
+    """
     key: _builtins.str
     """AWS's access key id. With other providers: the API key where `secret` is not given."""
     provider: _builtins.str
     """Provider slug, in any case, that refines ai_type (OTHER with groq, xai or custom). Empty: OPENAI is openai, GOOGLE
     gemini, ANTHROPIC anthropic, AWS bedrock, OTHER custom.
+    """
+    flavor: _builtins.str
+    """Which OpenAI-compatible server answers at a custom endpoint, for its quirks: vllm, ollama, llamacpp, lmstudio,
+    deepseek, mistral, openrouter or azure. Empty: told from the endpoint's host where that is known.
     """
     def __init__(
         self,
@@ -58,10 +65,11 @@ class CreateProviderConfigRequest(_message.Message):
         secret: _builtins.str | None = ...,
         key: _builtins.str | None = ...,
         provider: _builtins.str = ...,
+        flavor: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_endpoint", b"_endpoint", "_key", b"_key", "_secret", b"_secret", "endpoint", b"endpoint", "key", b"key", "secret", b"secret"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_endpoint", b"_endpoint", "_key", b"_key", "_secret", b"_secret", "ai_type", b"ai_type", "endpoint", b"endpoint", "key", b"key", "name", b"name", "provider", b"provider", "secret", b"secret", "workspace_id", b"workspace_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_endpoint", b"_endpoint", "_key", b"_key", "_secret", b"_secret", "ai_type", b"ai_type", "endpoint", b"endpoint", "flavor", b"flavor", "key", b"key", "name", b"name", "provider", b"provider", "secret", b"secret", "workspace_id", b"workspace_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__endpoint: _TypeAlias = _typing.Literal["endpoint"]  # noqa: Y015
     _WhichOneofArgType__endpoint: _TypeAlias = _typing.Literal["_endpoint", b"_endpoint"]  # noqa: Y015
@@ -304,6 +312,7 @@ class UpdateProviderConfigRequest(_message.Message):
     ACTIVE_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
     WORKSPACE_ID_FIELD_NUMBER: _builtins.int
+    FLAVOR_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """The configuration's id."""
     name: _builtins.str
@@ -324,6 +333,8 @@ class UpdateProviderConfigRequest(_message.Message):
     """The etag that the change is based on; absent: whatever is stored is changed."""
     workspace_id: _builtins.str
     """The workspace that owns it, as a check; may be empty."""
+    flavor: _builtins.str
+    """New flavor; empty for the one that the endpoint's host tells."""
     def __init__(
         self,
         *,
@@ -337,10 +348,11 @@ class UpdateProviderConfigRequest(_message.Message):
         active: _builtins.bool | None = ...,
         etag: _builtins.str | None = ...,
         workspace_id: _builtins.str = ...,
+        flavor: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_active", b"_active", "_ai_type", b"_ai_type", "_endpoint", b"_endpoint", "_etag", b"_etag", "_key", b"_key", "_name", b"_name", "_provider", b"_provider", "_secret", b"_secret", "active", b"active", "ai_type", b"ai_type", "endpoint", b"endpoint", "etag", b"etag", "key", b"key", "name", b"name", "provider", b"provider", "secret", b"secret"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_active", b"_active", "_ai_type", b"_ai_type", "_endpoint", b"_endpoint", "_etag", b"_etag", "_flavor", b"_flavor", "_key", b"_key", "_name", b"_name", "_provider", b"_provider", "_secret", b"_secret", "active", b"active", "ai_type", b"ai_type", "endpoint", b"endpoint", "etag", b"etag", "flavor", b"flavor", "key", b"key", "name", b"name", "provider", b"provider", "secret", b"secret"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_active", b"_active", "_ai_type", b"_ai_type", "_endpoint", b"_endpoint", "_etag", b"_etag", "_key", b"_key", "_name", b"_name", "_provider", b"_provider", "_secret", b"_secret", "active", b"active", "ai_type", b"ai_type", "endpoint", b"endpoint", "etag", b"etag", "id", b"id", "key", b"key", "name", b"name", "provider", b"provider", "secret", b"secret", "workspace_id", b"workspace_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_active", b"_active", "_ai_type", b"_ai_type", "_endpoint", b"_endpoint", "_etag", b"_etag", "_flavor", b"_flavor", "_key", b"_key", "_name", b"_name", "_provider", b"_provider", "_secret", b"_secret", "active", b"active", "ai_type", b"ai_type", "endpoint", b"endpoint", "etag", b"etag", "flavor", b"flavor", "id", b"id", "key", b"key", "name", b"name", "provider", b"provider", "secret", b"secret", "workspace_id", b"workspace_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__active: _TypeAlias = _typing.Literal["active"]  # noqa: Y015
     _WhichOneofArgType__active: _TypeAlias = _typing.Literal["_active", b"_active"]  # noqa: Y015
@@ -350,6 +362,8 @@ class UpdateProviderConfigRequest(_message.Message):
     _WhichOneofArgType__endpoint: _TypeAlias = _typing.Literal["_endpoint", b"_endpoint"]  # noqa: Y015
     _WhichOneofReturnType__etag: _TypeAlias = _typing.Literal["etag"]  # noqa: Y015
     _WhichOneofArgType__etag: _TypeAlias = _typing.Literal["_etag", b"_etag"]  # noqa: Y015
+    _WhichOneofReturnType__flavor: _TypeAlias = _typing.Literal["flavor"]  # noqa: Y015
+    _WhichOneofArgType__flavor: _TypeAlias = _typing.Literal["_flavor", b"_flavor"]  # noqa: Y015
     _WhichOneofReturnType__key: _TypeAlias = _typing.Literal["key"]  # noqa: Y015
     _WhichOneofArgType__key: _TypeAlias = _typing.Literal["_key", b"_key"]  # noqa: Y015
     _WhichOneofReturnType__name: _TypeAlias = _typing.Literal["name"]  # noqa: Y015
@@ -366,6 +380,8 @@ class UpdateProviderConfigRequest(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__endpoint) -> _WhichOneofReturnType__endpoint | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__etag) -> _WhichOneofReturnType__etag | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__flavor) -> _WhichOneofReturnType__flavor | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__key) -> _WhichOneofReturnType__key | None: ...
     @_typing.overload
