@@ -23,6 +23,7 @@ return {
     ["/v1/chat/completions"] = {POST = true},
     ["/v1/embeddings"] = {POST = true},
     ["/v1/messages"] = {POST = true},
+    ["/v1/messages/count_tokens"] = {POST = true},
     ["/v1/models"] = {GET = false},
     ["/v1/models:anthropic"] = {GET = false},
     ["/v1/responses"] = {POST = true},

@@ -77,6 +77,16 @@ class EmbedBatch(msgspec.Struct, frozen=True, kw_only=True):
     warnings: Sequence[Warning] = ()
 
 
+class TokenCount(msgspec.Struct, frozen=True, kw_only=True):
+    """How many tokens the input of a call is, by the count of the provider that would serve it. warnings: what of the
+    request was not counted as it stands."""
+
+    input_tokens: int
+    provider: str
+    model: str
+    warnings: tuple[Warning, ...] = ()
+
+
 class ListedModel(msgspec.Struct, frozen=True):
     """A model as the provider's own list names it. Limits in tokens, None where the list does not say."""
 
@@ -118,7 +128,19 @@ class EmbeddingProvider(Protocol):
         ...
 
 
-class Provider(ChatProvider, EmbeddingProvider, Protocol):
+class TokenCounter(Protocol):
+    """One provider's own count of what a call's input is."""
+
+    async def count_tokens(self, call: ProviderCall) -> TokenCount:
+        """The count of the call as `chat` would send it; nothing is generated, `stream` means nothing.
+
+        Raises UnsupportedParameter for a provider that counts none, InvalidRequest for what its wire cannot say, and
+        ProviderError. Never an estimate.
+        """
+        ...
+
+
+class Provider(ChatProvider, EmbeddingProvider, TokenCounter, Protocol):
     """All that an adapter does."""
 
 

@@ -59,6 +59,14 @@ def tokens(count: float | None) -> int | None:
     return int(count) if count is not None and 0 <= count <= MAX_COUNT else None
 
 
+def counted(count: float | None) -> int:
+    """The number of an answer that is a count and nothing else. Raises ProviderProtocolError where it is none."""
+    found = tokens(count)
+    if found is None:
+        raise ProviderProtocolError("The provider's count of tokens holds none.")
+    return found
+
+
 def merge_deltas(events: list[StreamEvent]) -> list[StreamEvent]:
     """The same events, with adjacent deltas of one block joined: fewer messages for the same text."""
     if len(events) < 2:

@@ -11,7 +11,7 @@ import msgspec
 
 from server.core.errors import DragomanError, ProviderError, ProviderProtocolError
 from server.core.events import Completed, Failed, Started, StreamEvent
-from server.core.ports import CallTimeouts, EmbedBatch, EmbedCall, ListedModel, ProviderCall, ProviderTarget
+from server.core.ports import CallTimeouts, EmbedBatch, EmbedCall, ListedModel, ProviderCall, ProviderTarget, TokenCount
 from server.providers.errors import request_id, scrub
 from server.providers.http import HttpResponse, Transport
 from server.providers.params import approximated
@@ -135,6 +135,22 @@ class HttpChatProvider:
         except ProviderError as error:
             scrub(error, call.target, request_id=call_id)
             raise
+
+    async def count_tokens(self, call: ProviderCall) -> TokenCount:
+        """As the port says."""
+        built = self._wire.build_count(call)
+        warnings = built.warnings + foreign_members(call.request, self._wire.dialect_of(call))
+        call_id = ""
+        try:
+            async with self._transport.send(built.http, call.timeouts) as response:
+                call_id = request_id(response.headers)
+                if not _ok(response.status):
+                    raise await self._refusal(call.target, response)
+                found = self._wire.parse_count(await response.read(MAX_BODY_BYTES))
+        except ProviderError as error:
+            scrub(error, call.target, request_id=call_id)
+            raise
+        return TokenCount(input_tokens=found, provider=call.target.provider, model=call.model, warnings=warnings)
 
     async def list_models(self, target: ProviderTarget, timeouts: CallTimeouts) -> Sequence[ListedModel]:
         """As the port says; follows pages to their end."""

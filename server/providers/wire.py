@@ -11,6 +11,7 @@ them. Each wire's module has the same roles under the same names:
     map_error          a refusal -> ProviderError
     build_list_models, parse_models, build_validate
     build_embed, parse_embed   EmbedCall -> the requests it takes, and the vectors of each answer; where there are such
+    build_count, parse_count   ProviderCall -> the request for its count of tokens, and that count; where there is one
 
 Beside it: `errors.py` (status, type and code to error), `parsing.py` (decoding, and the base of stream parsers),
 `blocks.py` (one block after the other), `params.py` (what a model does not take; provider_options).
@@ -208,6 +209,17 @@ class Wire(ABC):
 
     def parse_embed(self, exchange: EmbedExchange, body: bytes) -> EmbedAnswer:
         """The vectors of one answer (2xx). Raises as `parse_response` does."""
+        raise NotImplementedError
+
+    def build_count(self, call: ProviderCall) -> BuiltRequest:
+        """The request that counts the tokens of what `build_request` would send. Raises as that does, and
+        UnsupportedParameter where the provider counts none."""
+        raise UnsupportedParameter.field(
+            "model", f"the provider {call.target.provider} counts no tokens; only a call's own usage tells them"
+        )
+
+    def parse_count(self, body: bytes) -> int:
+        """The count of an answer (2xx). Raises ProviderProtocolError where there is none."""
         raise NotImplementedError
 
     def map_validation_error(

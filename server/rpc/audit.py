@@ -44,6 +44,7 @@ ACTIONS: Mapping[str, str] = {
     "/dragoman.v1.OpenAIService/ListOpenAIModels": "model.read",
     "/dragoman.v1.OpenAIService/GetOpenAIModel": "model.read",
     "/dragoman.v1.AnthropicService/CreateMessage": "model.call",
+    "/dragoman.v1.AnthropicService/CountTokens": "model.call",
     "/dragoman.v1.AnthropicService/ListAnthropicModels": "model.read",
     "/dragoman.v1.AnthropicService/GetAnthropicModel": "model.read",
 }

@@ -10,6 +10,7 @@ from server.core.access import Principal
 from server.core.embedding import EmbedRequest, EmbedResponse
 from server.core.events import Completed, Failed, Started, StreamEvent
 from server.core.messages import ChatRequest
+from server.core.ports import TokenCount
 from server.core.stream import ChatResponse
 from server.rpc.call import Call
 
@@ -28,6 +29,10 @@ class Gateway(Protocol):
     async def embed(
         self, caller: Principal, workspace_id: str, request: EmbedRequest, *, timeout: float | None
     ) -> EmbedResponse: ...
+
+    async def count_tokens(
+        self, caller: Principal, workspace_id: str, request: ChatRequest, *, timeout: float | None
+    ) -> TokenCount: ...
 
 
 class Workspaces(Protocol):
@@ -53,6 +58,12 @@ class ModelCalls:
         answer = await self._gateway.embed(call.caller, call.workspace_id, request, timeout=call.seconds_left())
         call.provider, call.model, call.usage = answer.provider, answer.model, answer.usage
         return answer
+
+    async def count_tokens(self, call: Call, request: ChatRequest) -> TokenCount:
+        """The provider's count of the input; the access log gets no usage, as none was. Raises DragomanError."""
+        found = await self._gateway.count_tokens(call.caller, call.workspace_id, request, timeout=call.seconds_left())
+        call.provider, call.model = found.provider, found.model
+        return found
 
     async def stream(self, call: Call, request: ChatRequest) -> AsyncGenerator[Sequence[StreamEvent], None]:
         """The answer's events, in batches as they came. A failure is raised, or, once the stream has begun, is its last

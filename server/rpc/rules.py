@@ -42,6 +42,7 @@ RULES: Mapping[str, Rule] = {
     "/dragoman.v1.OpenAIService/ListOpenAIModels": Role.VIEWER,
     "/dragoman.v1.OpenAIService/GetOpenAIModel": Role.VIEWER,
     "/dragoman.v1.AnthropicService/CreateMessage": Role.MEMBER,
+    "/dragoman.v1.AnthropicService/CountTokens": Role.MEMBER,
     "/dragoman.v1.AnthropicService/ListAnthropicModels": Role.VIEWER,
     "/dragoman.v1.AnthropicService/GetAnthropicModel": Role.VIEWER,
     "/dragoman.v1.StatusService/GetLiveness": "public",

@@ -14,7 +14,7 @@ from server.core.errors import DragomanError, ProviderError, ProviderModelNotFou
 from server.core.events import Completed, Failed, StreamEvent, Usage, Warning
 from server.core.history import check_history
 from server.core.messages import ChatRequest
-from server.core.ports import CallTimeouts, EmbedBatch, EmbedCall, ProviderCall, Providers, ProviderTarget
+from server.core.ports import CallTimeouts, EmbedBatch, EmbedCall, ProviderCall, Providers, ProviderTarget, TokenCount
 from server.core.quoting import quote_provider
 from server.core.routing import Route
 from server.core.stream import ChatResponse, Folder, Guard
@@ -120,6 +120,20 @@ class Gateway:
             used = add_usage([batch.usage for batch in batches])
             self._recorder.record(target.config_id, used, failed=failed)
         return answer
+
+    async def count_tokens(
+        self, caller: Principal, workspace_id: str, request: ChatRequest, *, timeout: float | None
+    ) -> TokenCount:
+        """The provider's own count of the request's input. No model is called: nothing is recorded. Raises
+        DragomanError, for a provider that counts none too."""
+        route, call = self._call(caller, workspace_id, request, stream=False, timeout=timeout)
+        try:
+            return await self._providers.get(call.target.provider).count_tokens(call)
+        except ProviderError as error:
+            quote_provider(error, request)
+            if isinstance(error, ProviderModelNotFound):
+                self._models.explain(workspace_id, route, error)
+            raise
 
     def _call(
         self, caller: Principal, workspace_id: str, request: ChatRequest, *, stream: bool, timeout: float | None

@@ -28,6 +28,7 @@ from tests.app.world import MODEL, OWN, Metadata, World
 EMBEDDING_MODEL = "custom/demo-embedding"
 
 OK, DENIED, HIDDEN = "OK", "PERMISSION_DENIED", "NOT_FOUND"
+UNCOUNTED = "INVALID_ARGUMENT"
 
 Make = Callable[[World], Awaitable[Message]]
 
@@ -177,6 +178,10 @@ MATRIX: dict[str, Row] = {
     "/dragoman.v1.OpenAIService/ListOpenAIModels": dialect(reads(fixed(openai.ListOpenAIModelsRequest()))),
     "/dragoman.v1.OpenAIService/GetOpenAIModel": dialect(reads(fixed(openai.GetOpenAIModelRequest(model=MODEL)))),
     "/dragoman.v1.AnthropicService/CreateMessage": dialect(calls(fixed(COMPLETION))),
+    # Who may call it gets as far as the provider, which counts no tokens.
+    "/dragoman.v1.AnthropicService/CountTokens": dialect(
+        replace(calls(fixed(COMPLETION)), member=UNCOUNTED, admin=UNCOUNTED, organisation=UNCOUNTED)
+    ),
     "/dragoman.v1.AnthropicService/ListAnthropicModels": dialect(reads(fixed(anthropic.ListAnthropicModelsRequest()))),
     "/dragoman.v1.AnthropicService/GetAnthropicModel": dialect(
         reads(fixed(anthropic.GetAnthropicModelRequest(model=MODEL)))

@@ -18,6 +18,7 @@ from server.core.embedding import EmbedRequest, EmbedResponse, vector
 from server.core.errors import NotFound, PermissionDenied, Unauthenticated, UnknownModel
 from server.core.events import BlockDelta, BlockEnd, BlockStart, Completed, Started, StreamEvent, Usage, Warning
 from server.core.messages import ChatRequest
+from server.core.ports import TokenCount
 from server.core.provider_config import ConfigStats, ProviderConfig
 from server.core.routing import WorkspaceModel
 from server.core.snapshot import Snapshot
@@ -94,6 +95,15 @@ class Gateway:
         async for batch in self.chat(caller, workspace_id, request, stream=False, timeout=timeout):
             folder.feed(batch)
         return folder.result()
+
+    async def count_tokens(
+        self, caller: Principal, workspace_id: str, request: ChatRequest, *, timeout: float | None
+    ) -> TokenCount:
+        self.calls.append((caller, workspace_id, request, False, timeout))
+        if self.error is not None:
+            raise self.error
+        warned = (Warning("parameter_stripped", "user: nobody asks", "user"),)
+        return TokenCount(input_tokens=17, provider="anthropic", model="m", warnings=warned)
 
     async def embed(
         self, caller: Principal, workspace_id: str, request: EmbedRequest, *, timeout: float | None

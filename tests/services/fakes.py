@@ -21,6 +21,7 @@ from server.core.ports import (
     Provider,
     ProviderCall,
     ProviderTarget,
+    TokenCount,
 )
 from server.core.provider_config import ConfigStats, ProviderConfig, SecretField
 from server.core.secret import Secret
@@ -96,6 +97,12 @@ class ScriptedProvider:
                 raise self.error
         finally:
             self.closed += 1
+
+    async def count_tokens(self, call: ProviderCall) -> TokenCount:
+        self.calls.append(call)
+        if self.error is not None:
+            raise self.error
+        return TokenCount(input_tokens=17, provider=call.target.provider, model=call.model)
 
     async def list_models(self, target: ProviderTarget, timeouts: CallTimeouts) -> Sequence[ListedModel]:
         return ()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
+import msgspec
 import pytest
 
 from server.core.access import Principal, Role
@@ -14,6 +15,7 @@ from server.core.errors import (
     DragomanError,
     InternalError,
     NotConfigured,
+    PermissionDenied,
     ProviderModelNotFound,
     ProviderRateLimited,
     ProviderTimeout,
@@ -166,4 +168,29 @@ async def test_a_stored_endpoint_that_is_not_allowed_any_more_is_not_called() ->
     bench = Bench(ScriptedProvider(ANSWER), endpoint="http://127.0.0.1:9100/v1")
     with pytest.raises(NotConfigured):
         await bench.events()
+    assert bench.provider.calls == []
+
+
+async def test_a_count_of_tokens_is_the_providers_and_no_call_of_a_model() -> None:
+    """It goes to the adapter as the call itself would, and the statistics do not change."""
+    bench = Bench(ScriptedProvider())
+    found = await bench.gateway.count_tokens(CALLER, "ws_1", REQUEST, timeout=7.0)
+    assert (found.input_tokens, found.provider, found.model) == (17, "custom", "demo")
+    (call,) = bench.provider.calls
+    assert (call.request, call.stream, call.timeouts.total) == (REQUEST, False, 7.0)
+    assert bench.ledger.calls == []
+
+
+async def test_a_count_that_fails_is_the_providers_error_and_is_not_recorded_either() -> None:
+    bench = Bench(ScriptedProvider(error=ProviderRateLimited("Slow down.", provider_message="wait a while")))
+    with pytest.raises(ProviderRateLimited, match="wait a while"):
+        await bench.gateway.count_tokens(CALLER, "ws_1", REQUEST, timeout=None)
+    assert bench.ledger.calls == []
+
+
+async def test_a_key_for_other_models_counts_nothing() -> None:
+    caller = msgspec.structs.replace(CALLER, allowed_models=("custom/other",))
+    bench = Bench(ScriptedProvider())
+    with pytest.raises(PermissionDenied):
+        await bench.gateway.count_tokens(caller, "ws_1", REQUEST, timeout=None)
     assert bench.provider.calls == []

@@ -21,7 +21,7 @@ from server.providers.anthropic.request import build_body
 from server.providers.anthropic.stream import MessagesStreamParser, parse_message
 from server.providers.anthropic.types import DIALECT, MODELS
 from server.providers.http import HttpRequest
-from server.providers.parsing import decode, tokens
+from server.providers.parsing import counted, decode, tokens
 from server.providers.wire import BuiltRequest, Exchange, ModelPage, StreamParser, Wire
 
 BASE_URL: Final = "https://api.anthropic.com"
@@ -32,6 +32,20 @@ VERSION: Final = "2023-06-01"
 TOKEN_PREFIX: Final = "sk-ant-oat"  # noqa: S105  how such a token begins
 """What Workload Identity Federation gives for an identity token: it goes as a bearer token, API keys go as x-api-key
 (platform.claude.com/docs, manage-claude/authentication)."""
+
+NOT_COUNTED: Final = (
+    "max_tokens",
+    "stream",
+    "temperature",
+    "top_p",
+    "top_k",
+    "stop_sequences",
+    "metadata",
+    "service_tier",
+    "container",
+)
+"""What a message takes and its count does not (anthropic-sdk-python, `types/message_count_tokens_params.py`): how to
+answer, which is no part of the input. Members that are unknown here pass, and the API says what it does not take."""
 
 MOST_MODELS: Final = 1000
 """Rows of a page of the list of models, the most that the API gives."""
@@ -56,6 +70,19 @@ class MessagesWire(Wire):
 
     def stream_parser(self, exchange: Exchange) -> StreamParser:
         return MessagesStreamParser(exchange, new_id=self._new_id, clock=self._clock)
+
+    def build_count(self, call: ProviderCall) -> BuiltRequest:
+        body, betas, warnings = build_body(call)
+        for name in NOT_COUNTED:
+            body.pop(name, None)
+        headers = [*_headers(call.target), ("content-type", "application/json"), ("accept", "application/json")]
+        if betas:
+            headers.append(("anthropic-beta", ",".join(betas)))
+        url = _url(call.target, "/messages/count_tokens")
+        return BuiltRequest(HttpRequest("POST", url, tuple(headers), msgspec.json.encode(body)), warnings)
+
+    def parse_count(self, body: bytes) -> int:
+        return counted(decode(_COUNT, body.strip(), "a count of tokens").input_tokens)
 
     def map_error(
         self,
@@ -109,3 +136,10 @@ def _headers(target: ProviderTarget) -> tuple[tuple[str, str], ...]:
     if key.startswith(TOKEN_PREFIX):
         return (("authorization", f"Bearer {key}"), version)
     return (("x-api-key", key), version)
+
+
+class _Count(msgspec.Struct, frozen=True):
+    input_tokens: float | None = None
+
+
+_COUNT: Final = msgspec.json.Decoder(_Count)

@@ -15,12 +15,13 @@ from server.core.ports import EmbedCall, ListedModel, ProviderCall, ProviderTarg
 from server.providers.bedrock.embeddings import plan, read_answer
 from server.providers.bedrock.endpoint import place
 from server.providers.bedrock.errors import map_error
+from server.providers.bedrock.families import FAMILIES
 from server.providers.bedrock.request import build_body
 from server.providers.bedrock.signing import authorized
 from server.providers.bedrock.stream import ConverseStreamParser, parse_response
 from server.providers.bedrock.types import MODELS, InferenceProfile
 from server.providers.http import HttpRequest
-from server.providers.parsing import decode
+from server.providers.parsing import counted, decode
 from server.providers.wire import (
     BuiltRequest,
     EmbedAnswer,
@@ -39,6 +40,9 @@ FOUNDATION_MODELS: Final = "/foundation-models?byInferenceType=ON_DEMAND&byOutpu
 
 PROFILES: Final = "/inference-profiles?maxResults=1000"
 """The others, which are called by a profile's id, and the account's own profiles."""
+
+COUNTED: Final = ("messages", "system", "toolConfig", "additionalModelRequestFields")
+"""What of Converse is counted (service model, ConverseTokensRequest); the rest is no input of the model."""
 
 MAY_NOT_LIST: Final = (
     "The credential is genuine. Allow it bedrock:ListFoundationModels, which validation asks for; calls need"
@@ -80,6 +84,19 @@ class ConverseWire(Wire):
 
     def parse_embed(self, exchange: EmbedExchange, body: bytes) -> EmbedAnswer:
         return read_answer(exchange, body)
+
+    def build_count(self, call: ProviderCall) -> BuiltRequest:
+        """CountTokens (docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_CountTokens.html), which knows
+        foundation models alone: of a system's inference profile, the model behind it."""
+        where = place(call.target)
+        whole, warnings = build_body(call)
+        body = {"input": {"converse": {name: whole[name] for name in COUNTED if name in whole}}}
+        url = where.model_url(_foundation_model(call.model), "count-tokens")
+        bare = HttpRequest("POST", url, (("content-type", "application/json"),), msgspec.json.encode(body))
+        return BuiltRequest(self._authorized(bare, call.target, where.region, "application/json"), warnings)
+
+    def parse_count(self, body: bytes) -> int:
+        return counted(decode(_COUNT, body, "a count of tokens").input_tokens)
 
     def map_error(self, target: ProviderTarget, status: int, headers: Mapping[str, str], body: bytes) -> ProviderError:
         return map_error(target, status, headers, body, now=self._clock())
@@ -127,3 +144,16 @@ def _profile_name(profile: InferenceProfile) -> str | None:
     if profile.type == "APPLICATION":
         return profile.inference_profile_arn
     return profile.inference_profile_id or profile.inference_profile_arn
+
+
+def _foundation_model(model: str) -> str:
+    """`anthropic.claude-...` of the profile `us.anthropic.claude-...`; any other name as it is."""
+    _, _, rest = model.partition(".")
+    return rest if rest.partition(".")[0] in FAMILIES and rest.partition(".")[2] else model
+
+
+class _Count(msgspec.Struct, frozen=True, rename="camel"):
+    input_tokens: float | None = None
+
+
+_COUNT: Final = msgspec.json.Decoder(_Count)

@@ -18,7 +18,8 @@ from server.providers.gemini.endpoint import credentials, place_of
 from server.providers.gemini.errors import map_error, read_body
 from server.providers.gemini.request import build_body
 from server.providers.http import HttpRequest
-from server.providers.parsing import FramedParser, decode, tokens
+from server.providers.params import JsonObject
+from server.providers.parsing import FramedParser, counted, decode, tokens
 from server.providers.sse import SseEvent, SseParser
 from server.providers.wire import (
     BuiltRequest,
@@ -33,6 +34,9 @@ from server.providers.wire import (
 
 PAGE_SIZE: Final = 1000
 """The most that the API gives at once."""
+
+VERTEX_COUNTED: Final = ("contents", "systemInstruction", "tools", "generationConfig")
+"""What Vertex AI's countTokens takes; the rest of a request is no input of the model."""
 
 _MAX_LOOSE: Final = 64 * 1024
 
@@ -72,6 +76,27 @@ class GeminiWire(Wire):
 
     def parse_embed(self, exchange: EmbedExchange, body: bytes) -> EmbedAnswer:  # noqa: ARG002  all forms say what they are
         return read_answer(body)
+
+    def build_count(self, call: ProviderCall) -> BuiltRequest:
+        """countTokens. The Gemini API takes the whole request in `generateContentRequest`, Vertex AI what of it is
+        counted (ai.google.dev/api/tokens; aiplatform v1, CountTokensRequest)."""
+        place = place_of(call.target)
+        whole, warnings = build_body(msgspec.structs.replace(call, stream=False), place)
+        url = place.model_url(call.model, "countTokens")
+        if place.vertex:
+            body: JsonObject = {name: whole[name] for name in VERTEX_COUNTED if name in whole}
+        else:
+            resource = call.model if "/" in call.model else f"models/{call.model}"
+            body = {"generateContentRequest": {"model": resource, **whole}}
+        headers = (
+            *credentials(call.target, place),
+            ("content-type", "application/json"),
+            ("accept", "application/json"),
+        )
+        return BuiltRequest(HttpRequest("POST", url, headers, msgspec.json.encode(body)), warnings)
+
+    def parse_count(self, body: bytes) -> int:
+        return counted(decode(_COUNT, body, "a count of tokens").total_tokens)
 
     def map_error(self, target: ProviderTarget, status: int, headers: Mapping[str, str], body: bytes) -> ProviderError:  # noqa: ARG002
         return map_error(read_body(body), status, headers, now=self._clock())
@@ -174,3 +199,10 @@ class _ModelList(msgspec.Struct, frozen=True, rename="camel"):
 
 
 _MODELS: Final = msgspec.json.Decoder(_ModelList)
+
+
+class _Count(msgspec.Struct, frozen=True, rename="camel"):
+    total_tokens: float | None = None
+
+
+_COUNT: Final = msgspec.json.Decoder(_Count)

@@ -72,6 +72,12 @@ class TwoApiWire(Wire):
     def parse_embed(self, exchange: EmbedExchange, body: bytes) -> EmbedAnswer:
         return self._any(exchange.call.target).parse_embed(exchange, body)
 
+    def build_count(self, call: ProviderCall) -> BuiltRequest:
+        return self._wire(call).build_count(call)
+
+    def parse_count(self, body: bytes) -> int:
+        return self._responses[self._default.preset.name].parse_count(body)
+
     def map_error(self, target: ProviderTarget, status: int, headers: Mapping[str, str], body: bytes) -> ProviderError:
         return self._any(target).map_error(target, status, headers, body)
 

@@ -66,6 +66,7 @@ class Server(msgspec.Struct, frozen=True, kw_only=True):
     the answer. logprobs: how they are asked for. summary: what asks for readable thoughts, "" where they always come.
     runs_custom_tools: `custom_tool_call` items are steps of the server's own tools. min_output_tokens: the least that
     `max_output_tokens` may say. cache_breakpoints: beginnings of the names of models that take cache markers.
+    counts_tokens: there is POST /responses/input_tokens.
     """
 
     preset: Preset
@@ -78,6 +79,7 @@ class Server(msgspec.Struct, frozen=True, kw_only=True):
     runs_custom_tools: bool = False
     min_output_tokens: int = 1
     cache_breakpoints: tuple[str, ...] = ()
+    counts_tokens: bool = False
 
     def takes(self, call: ProviderCall) -> bool:
         """Whether this call goes by Responses."""
@@ -133,6 +135,7 @@ OPENAI_SERVER: Final = Server(
     includes=_INCLUDES,
     min_output_tokens=_LEAST,
     cache_breakpoints=("gpt-5.6", "gpt-6"),
+    counts_tokens=True,
 )
 
 AZURE_SERVER: Final = Server(

@@ -20,7 +20,7 @@ from server.providers.openai_responses.answer import Answer
 from server.providers.openai_responses.request import build_body
 from server.providers.openai_responses.servers import Server
 from server.providers.openai_responses.types import DIALECT
-from server.providers.parsing import FramedParser
+from server.providers.parsing import FramedParser, counted, decode
 from server.providers.sse import SseEvent, SseParser
 from server.providers.wire import (
     BuiltRequest,
@@ -34,6 +34,20 @@ from server.providers.wire import (
 )
 
 PATH: Final = "/responses"
+
+COUNTED: Final = (
+    "model",
+    "input",
+    "instructions",
+    "tools",
+    "tool_choice",
+    "parallel_tool_calls",
+    "reasoning",
+    "text",
+    "truncation",
+)
+"""What of a request is counted (openai-python, `types/responses/input_token_count_params.py`); the rest says how to
+answer."""
 
 
 class ResponsesWire(Wire):
@@ -63,6 +77,22 @@ class ResponsesWire(Wire):
 
     def stream_parser(self, exchange: Exchange) -> StreamParser:
         return ResponsesStreamParser(exchange, self)
+
+    def build_count(self, call: ProviderCall) -> BuiltRequest:
+        """POST /responses/input_tokens (developers.openai.com/api/reference, responses/input_tokens)."""
+        if not self._server.counts_tokens:
+            return super().build_count(call)
+        built = self.build_request(msgspec.structs.replace(call, stream=False))
+        whole = msgspec.json.decode(built.http.body, type=dict[str, msgspec.Raw])
+        body = {name: whole[name] for name in COUNTED if name in whole}
+        parts = urlsplit(built.http.url)
+        url = urlunsplit(parts._replace(path=f"{parts.path}/input_tokens"))
+        return BuiltRequest(
+            msgspec.structs.replace(built.http, url=url, body=msgspec.json.encode(body)), built.warnings
+        )
+
+    def parse_count(self, body: bytes) -> int:
+        return counted(decode(_COUNT, body.strip(), "a count of tokens").input_tokens)
 
     def map_error(self, target: ProviderTarget, status: int, headers: Mapping[str, str], body: bytes) -> ProviderError:
         return self._chat.map_error(target, status, headers, body)
@@ -124,3 +154,10 @@ def _credential(target: ProviderTarget, preset: Preset) -> tuple[str, str]:
         raise NotConfigured(f"The configuration for {preset.name} has no API key.")
     key = target.secret.reveal()
     return ("api-key", key) if preset.auth == "api_key_header" else ("authorization", f"Bearer {key}")
+
+
+class _Count(msgspec.Struct, frozen=True):
+    input_tokens: float | None = None
+
+
+_COUNT: Final = msgspec.json.Decoder(_Count)

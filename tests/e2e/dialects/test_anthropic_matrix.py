@@ -117,6 +117,29 @@ def test_images(anthropic_sdk: anthropic.Anthropic, model: str) -> None:
     assert text_of(message) == f"I see 1 image of {len(PNG)} bytes."
 
 
+def test_count_tokens(anthropic_sdk: anthropic.Anthropic, wires: WireServer, wire: str, model: str) -> None:
+    """The provider's own count, of what would be sent; where it has none, an error that says so."""
+    ask: Any = {"model": model, "system": "Be brief.", "tools": [WEATHER], "messages": [user("hello there you")]}
+    before = len(wires.seen)
+    if wire == "chat":
+        with pytest.raises(anthropic.BadRequestError, match="counts no tokens") as caught:
+            anthropic_sdk.messages.count_tokens(**ask)
+        assert caught.value.type == "invalid_request_error"
+        assert len(wires.seen) == before
+        return
+    assert anthropic_sdk.messages.count_tokens(**ask).input_tokens == 5
+    assert len(wires.seen) == before + 1
+    assert "get_weather" in json.dumps(wires.last)
+
+
+def test_a_count_that_is_refused(anthropic_sdk: anthropic.Anthropic) -> None:
+    """Refusals are those of messages."""
+    ask: Any = {"model": "anthropic/wire-test", "messages": [user("fail 429")]}
+    with pytest.raises(anthropic.RateLimitError) as caught:
+        anthropic_sdk.messages.count_tokens(**ask)
+    assert caught.value.response.headers["retry-after"] == "7"
+
+
 def test_length(anthropic_sdk: anthropic.Anthropic, model: str) -> None:
     """An answer that ran out of tokens says so."""
     message = anthropic_sdk.messages.create(model=model, max_tokens=99, messages=[user("long")])

@@ -30,6 +30,10 @@ def read(body: dict[str, Any], _path: str) -> Asked:
     )
 
 
+def count(words: int) -> dict[str, Any]:
+    return {"input_tokens": words}
+
+
 def _blocks(content: Any) -> list[dict[str, Any]]:
     return [{"type": "text", "text": content}] if isinstance(content, str) else content
 

@@ -14,6 +14,7 @@ USAGE = {"promptTokenCount": 11, "candidatesTokenCount": 7, "totalTokenCount": 1
 
 
 def read(body: dict[str, Any], path: str) -> Asked:
+    body = body.get("generateContentRequest", body)
     contents = body["contents"]
     parts = [part for content in contents for part in content["parts"]]
     last = [c["parts"] for c in contents if c["role"] == "user"][-1]
@@ -29,6 +30,10 @@ def read(body: dict[str, Any], path: str) -> Asked:
         signatures=tuple(part["thoughtSignature"] for part in parts if "thoughtSignature" in part),
         schema=config.get("responseJsonSchema") or config.get("responseSchema"),
     )
+
+
+def count(words: int) -> dict[str, Any]:
+    return {"totalTokens": words, "promptTokensDetails": [{"modality": "TEXT", "tokenCount": words}]}
 
 
 def _said(response: dict[str, Any]) -> str:

@@ -16,6 +16,7 @@ from tests.support.wires import anthropic, chat, gemini
 from tests.support.wires.scenes import Played, play
 
 MODEL = "wire-test"
+COUNT = "/count_tokens"
 
 
 @dataclass
@@ -38,7 +39,7 @@ class WireServer:
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
         """One call, on whichever wire."""
-        name, wire = self._wire(request.path)
+        name, wire = self._wire(request.path.removesuffix(COUNT))
         body = json.loads(await request.read())
         self.seen.append((name, {key.lower(): value for key, value in request.headers.items()}, body))
         asked = wire.read(body, request.path)
@@ -48,6 +49,8 @@ class WireServer:
         if played.fail:
             headers = {"retry-after": "7"} if played.fail == 429 else {}
             return web.json_response(wire.refusal(played.fail), status=played.fail, headers=headers)
+        if request.path.endswith((COUNT, ":countTokens")):
+            return web.json_response(wire.count(sum(len(text.split()) for text in (asked.text, asked.system))))
         if not asked.stream:
             return web.json_response(wire.whole(played, MODEL))
         response = web.StreamResponse(headers={"content-type": "text/event-stream"})

@@ -27,7 +27,7 @@ from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from google.api import httpbody_pb2 as google_dot_api_dot_httpbody__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#dragoman/v1/anthropic_service.proto\x12\x0b\x64ragoman.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x19google/api/httpbody.proto\"\x7f\n\x1aListAnthropicModelsRequest\x12\x1e\n\x05limit\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x01H\x00\x88\x01\x01\x12\x1a\n\x08\x61\x66ter_id\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x04\x12\x1b\n\tbefore_id\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x04\x42\x08\n\x06_limit\"5\n\x18GetAnthropicModelRequest\x12\x19\n\x05model\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x04\x32\xd9\x02\n\x10\x41nthropicService\x12V\n\rCreateMessage\x12\x14.google.api.HttpBody\x1a\x14.google.api.HttpBody\"\x17\x82\xd3\xe4\x93\x02\x11\"\x0c/v1/messages:\x01*0\x01\x12r\n\x13ListAnthropicModels\x12\'.dragoman.v1.ListAnthropicModelsRequest\x1a\x14.google.api.HttpBody\"\x1c\x82\xd3\xe4\x93\x02\x16\x12\x14/v1/models:anthropic\x12y\n\x11GetAnthropicModel\x12%.dragoman.v1.GetAnthropicModelRequest\x1a\x14.google.api.HttpBody\"\'\x82\xd3\xe4\x93\x02!\x12\x1f/v1/models/{model=**}:anthropicB+\n\x0f\x64\x65v.dragoman.v1P\x01Z\x16\x64ragoman/v1;dragomanv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#dragoman/v1/anthropic_service.proto\x12\x0b\x64ragoman.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x19google/api/httpbody.proto\"\x7f\n\x1aListAnthropicModelsRequest\x12\x1e\n\x05limit\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x01H\x00\x88\x01\x01\x12\x1a\n\x08\x61\x66ter_id\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x04\x12\x1b\n\tbefore_id\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x04\x42\x08\n\x06_limit\"5\n\x18GetAnthropicModelRequest\x12\x19\n\x05model\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x04\x32\xba\x03\n\x10\x41nthropicService\x12V\n\rCreateMessage\x12\x14.google.api.HttpBody\x1a\x14.google.api.HttpBody\"\x17\x82\xd3\xe4\x93\x02\x11\"\x0c/v1/messages:\x01*0\x01\x12_\n\x0b\x43ountTokens\x12\x14.google.api.HttpBody\x1a\x14.google.api.HttpBody\"$\x82\xd3\xe4\x93\x02\x1e\"\x19/v1/messages/count_tokens:\x01*\x12r\n\x13ListAnthropicModels\x12\'.dragoman.v1.ListAnthropicModelsRequest\x1a\x14.google.api.HttpBody\"\x1c\x82\xd3\xe4\x93\x02\x16\x12\x14/v1/models:anthropic\x12y\n\x11GetAnthropicModel\x12%.dragoman.v1.GetAnthropicModelRequest\x1a\x14.google.api.HttpBody\"\'\x82\xd3\xe4\x93\x02!\x12\x1f/v1/models/{model=**}:anthropicB+\n\x0f\x64\x65v.dragoman.v1P\x01Z\x16\x64ragoman/v1;dragomanv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -45,6 +45,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETANTHROPICMODELREQUEST'].fields_by_name['model']._serialized_options = b'\272H\007r\005\020\001\030\200\004'
   _globals['_ANTHROPICSERVICE'].methods_by_name['CreateMessage']._loaded_options = None
   _globals['_ANTHROPICSERVICE'].methods_by_name['CreateMessage']._serialized_options = b'\202\323\344\223\002\021\"\014/v1/messages:\001*'
+  _globals['_ANTHROPICSERVICE'].methods_by_name['CountTokens']._loaded_options = None
+  _globals['_ANTHROPICSERVICE'].methods_by_name['CountTokens']._serialized_options = b'\202\323\344\223\002\036\"\031/v1/messages/count_tokens:\001*'
   _globals['_ANTHROPICSERVICE'].methods_by_name['ListAnthropicModels']._loaded_options = None
   _globals['_ANTHROPICSERVICE'].methods_by_name['ListAnthropicModels']._serialized_options = b'\202\323\344\223\002\026\022\024/v1/models:anthropic'
   _globals['_ANTHROPICSERVICE'].methods_by_name['GetAnthropicModel']._loaded_options = None
@@ -54,5 +56,5 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETANTHROPICMODELREQUEST']._serialized_start=267
   _globals['_GETANTHROPICMODELREQUEST']._serialized_end=320
   _globals['_ANTHROPICSERVICE']._serialized_start=323
-  _globals['_ANTHROPICSERVICE']._serialized_end=668
+  _globals['_ANTHROPICSERVICE']._serialized_end=765
 # @@protoc_insertion_point(module_scope)

@@ -46,6 +46,11 @@ class AnthropicServiceStub:
                 request_serializer=google_dot_api_dot_httpbody__pb2.HttpBody.SerializeToString,
                 response_deserializer=google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
                 _registered_method=True)
+        self.CountTokens = channel.unary_unary(
+                '/dragoman.v1.AnthropicService/CountTokens',
+                request_serializer=google_dot_api_dot_httpbody__pb2.HttpBody.SerializeToString,
+                response_deserializer=google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
+                _registered_method=True)
         self.ListAnthropicModels = channel.unary_unary(
                 '/dragoman.v1.AnthropicService/ListAnthropicModels',
                 request_serializer=dragoman_dot_v1_dot_anthropic__service__pb2.ListAnthropicModelsRequest.SerializeToString,
@@ -79,6 +84,20 @@ class AnthropicServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CountTokens(self, request, context):
+        """Counts the tokens of a message's input, as the provider that serves the model counts them: nothing is generated, and
+        nothing is estimated.
+
+        The body is that of CreateMessage; what does not bear on the count may be left out, max_tokens too. The answer is
+        `{"input_tokens": ...}`, and warnings are told as there. No model is called, so the statistics of the provider
+        configuration do not change.
+
+        Role: member. Status codes: see LLMService. INVALID_ARGUMENT also where the provider counts no tokens.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListAnthropicModels(self, request, context):
         """Lists the models enabled for the workspace, as Anthropic's list. REST reaches it with an `anthropic-version` header
         on /v1/models.
@@ -103,6 +122,11 @@ def add_AnthropicServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
             'CreateMessage': grpc.unary_stream_rpc_method_handler(
                     servicer.CreateMessage,
+                    request_deserializer=google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
+                    response_serializer=google_dot_api_dot_httpbody__pb2.HttpBody.SerializeToString,
+            ),
+            'CountTokens': grpc.unary_unary_rpc_method_handler(
+                    servicer.CountTokens,
                     request_deserializer=google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
                     response_serializer=google_dot_api_dot_httpbody__pb2.HttpBody.SerializeToString,
             ),
@@ -148,6 +172,33 @@ class AnthropicService:
             request,
             target,
             '/dragoman.v1.AnthropicService/CreateMessage',
+            google_dot_api_dot_httpbody__pb2.HttpBody.SerializeToString,
+            google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CountTokens(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dragoman.v1.AnthropicService/CountTokens',
             google_dot_api_dot_httpbody__pb2.HttpBody.SerializeToString,
             google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
             options,

@@ -48,6 +48,16 @@ class AnthropicServiceStub:
 
     Role: member. Status codes: see LLMService.
     """
+    CountTokens: _grpc.UnaryUnaryMultiCallable[_httpbody_pb2.HttpBody, _httpbody_pb2.HttpBody]
+    """Counts the tokens of a message's input, as the provider that serves the model counts them: nothing is generated, and
+    nothing is estimated.
+
+    The body is that of CreateMessage; what does not bear on the count may be left out, max_tokens too. The answer is
+    `{"input_tokens": ...}`, and warnings are told as there. No model is called, so the statistics of the provider
+    configuration do not change.
+
+    Role: member. Status codes: see LLMService. INVALID_ARGUMENT also where the provider counts no tokens.
+    """
     ListAnthropicModels: _grpc.UnaryUnaryMultiCallable[_anthropic_service_pb2.ListAnthropicModelsRequest, _httpbody_pb2.HttpBody]
     """Lists the models enabled for the workspace, as Anthropic's list. REST reaches it with an `anthropic-version` header
     on /v1/models.
@@ -78,6 +88,16 @@ class AnthropicServiceAsyncStub(AnthropicServiceStub):
     when the answer begins; the member `x_dragoman` of the answer, or of message_delta in a stream, has all of it.
 
     Role: member. Status codes: see LLMService.
+    """
+    CountTokens: _aio.UnaryUnaryMultiCallable[_httpbody_pb2.HttpBody, _httpbody_pb2.HttpBody]  # type: ignore[assignment]
+    """Counts the tokens of a message's input, as the provider that serves the model counts them: nothing is generated, and
+    nothing is estimated.
+
+    The body is that of CreateMessage; what does not bear on the count may be left out, max_tokens too. The answer is
+    `{"input_tokens": ...}`, and warnings are told as there. No model is called, so the statistics of the provider
+    configuration do not change.
+
+    Role: member. Status codes: see LLMService. INVALID_ARGUMENT also where the provider counts no tokens.
     """
     ListAnthropicModels: _aio.UnaryUnaryMultiCallable[_anthropic_service_pb2.ListAnthropicModelsRequest, _httpbody_pb2.HttpBody]  # type: ignore[assignment]
     """Lists the models enabled for the workspace, as Anthropic's list. REST reaches it with an `anthropic-version` header
@@ -112,6 +132,22 @@ class AnthropicServiceServicer(metaclass=_abc_1.ABCMeta):
         when the answer begins; the member `x_dragoman` of the answer, or of message_delta in a stream, has all of it.
 
         Role: member. Status codes: see LLMService.
+        """
+
+    @_abc_1.abstractmethod
+    def CountTokens(
+        self,
+        request: _httpbody_pb2.HttpBody,
+        context: _ServicerContext,
+    ) -> _typing.Union[_httpbody_pb2.HttpBody, _abc.Awaitable[_httpbody_pb2.HttpBody]]:
+        """Counts the tokens of a message's input, as the provider that serves the model counts them: nothing is generated, and
+        nothing is estimated.
+
+        The body is that of CreateMessage; what does not bear on the count may be left out, max_tokens too. The answer is
+        `{"input_tokens": ...}`, and warnings are told as there. No model is called, so the statistics of the provider
+        configuration do not change.
+
+        Role: member. Status codes: see LLMService. INVALID_ARGUMENT also where the provider counts no tokens.
         """
 
     @_abc_1.abstractmethod

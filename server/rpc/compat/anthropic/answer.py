@@ -10,6 +10,7 @@ import msgspec
 from server.core import messages as m
 from server.core.events import Usage, Warning
 from server.core.native import kept
+from server.core.ports import TokenCount
 from server.core.stream import ChatResponse
 from server.rpc.compat.anthropic import types as t
 from server.rpc.compat.anthropic.blocks import OURS
@@ -42,6 +43,14 @@ def message(answer: ChatResponse, *, id: str) -> Members:
         "usage": usage(answer.usage, metadata, native=native),
         OURS: beside(answer.provider, answer.raw_finish_reason, answer.warnings),
     }
+
+
+def token_count(found: TokenCount) -> Members:
+    """The answer of count_tokens."""
+    told: Members = {"provider": found.provider}
+    if found.warnings:
+        told["warnings"] = told_warnings(found.warnings)
+    return {"input_tokens": found.input_tokens, OURS: told}
 
 
 def beside(provider: str, raw_finish_reason: str, warnings: Sequence[Warning]) -> Members:

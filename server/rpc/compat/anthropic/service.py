@@ -13,7 +13,7 @@ from server.core.events import Started
 from server.core.messages import ChatRequest
 from server.rpc.call import Call
 from server.rpc.compat.anthropic import models as m
-from server.rpc.compat.anthropic.answer import message
+from server.rpc.compat.anthropic.answer import message, token_count
 from server.rpc.compat.anthropic.request import read_request
 from server.rpc.compat.anthropic.stream import EventRenderer
 from server.rpc.compat.frame import EVENTS, begin, header, http_body, json_body, named_workspace
@@ -35,8 +35,7 @@ class Anthropic(AnthropicServiceServicer):
         self, request: httpbody_pb2.HttpBody, context: object
     ) -> AsyncIterator[httpbody_pb2.HttpBody]:
         call = Call.of(context)
-        betas = [name.strip() for name in header(call, BETA_HEADER).split(",") if name.strip()]
-        wanted = read_request(request.data, betas)
+        wanted = read_request(request.data, _betas(call))
         self._enter(call)
         if wanted.stream:
             async with aclosing(self._stream(call, wanted.request)) as frames:
@@ -47,6 +46,16 @@ class Anthropic(AnthropicServiceServicer):
         body = json_body(message(answer, id=_new_id(call)))
         await begin(call, answer.warnings)
         yield body
+
+    async def CountTokens(  # noqa: N802
+        self, request: httpbody_pb2.HttpBody, context: object
+    ) -> httpbody_pb2.HttpBody:
+        call = Call.of(context)
+        wanted = read_request(request.data, _betas(call))
+        self._enter(call)
+        found = await self._calls.count_tokens(call, wanted.request)
+        await begin(call, found.warnings)
+        return json_body(token_count(found))
 
     async def _stream(self, call: Call, request: ChatRequest) -> AsyncGenerator[httpbody_pb2.HttpBody, None]:
         renderer = EventRenderer(id=_new_id(call), request_id=call.request_id)
@@ -75,6 +84,10 @@ class Anthropic(AnthropicServiceServicer):
     def _enter(self, call: Call) -> Call:
         call.workspace_id = self._workspaces.workspace(call.caller, named_workspace(call))
         return call
+
+
+def _betas(call: Call) -> list[str]:
+    return [name.strip() for name in header(call, BETA_HEADER).split(",") if name.strip()]
 
 
 def _new_id(call: Call) -> str:
