@@ -9,6 +9,9 @@ from typing import Any
 SIGNATURE = "c2lnbmVkLWJ5LXRoZS1wcm92aWRlcg=="
 """What a provider signs its thoughts and calls with; it must come back as it was."""
 
+ANSWER_TOOL = "final_result"
+"""The tool by which pydantic-ai lets a model answer in a form."""
+
 PNG = bytes.fromhex(
     "89504e470d0a1a0a0000000d49484452000000010000000108060000001f15c4890000000d49444154789c6360606060000000050001a5f64540"
     "0000000049454e44ae426082"
@@ -55,6 +58,11 @@ class Played:
 def play(asked: Asked) -> Played:  # noqa: C901, PLR0912  one case for each scene
     """The scene for a request."""
     word = asked.text.split(" ")[0] if asked.text else ""
+    if asked.results and ANSWER_TOOL in asked.tools:
+        said = {"city": "Paris", "words": asked.results[0]}
+        return Played(calls=(("call_answer", ANSWER_TOOL, said),), finish="tool_calls")
+    if asked.results and asked.schema:
+        return Played(json.dumps({"city": "Paris", "words": asked.results[0]}))
     if asked.results:
         back = "signed" if SIGNATURE in asked.signatures else "unsigned"
         return Played(f"The tools said {', '.join(asked.results)} ({back}).")
