@@ -166,3 +166,10 @@ def _prepare_sqlite(engine: AsyncEngine, *, foreign_keys: bool) -> None:
     def on_begin(connection: Connection) -> None:
         writes = connection.get_execution_options().get(_WRITES, False)
         connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+    @event.listens_for(engine.sync_engine, "invalidate")
+    def on_invalidate(connection: Any, _record: object, _exception: BaseException | None) -> None:
+        # Before the close: SQLite keeps a closed connection with its locks for as long as anybody holds a statement of
+        # it, and the traceback of whoever was cancelled in the middle of one does.
+        with contextlib.suppress(Exception):
+            connection.rollback()

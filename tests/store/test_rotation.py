@@ -302,10 +302,11 @@ async def test_creates_and_updates_during_rotations_are_neither_lost_nor_refused
 
     async with open_store(StoreOptions(url=url), master, clock=now) as other:
         writers = [asyncio.create_task(write(each, f"w{n}")) for n, each in enumerate((store, other))]
+        await until(lambda: len(written) > 2, "a first few writes")
         for _ in range(4):
             done = await rotate_data_key(store.database, master, workspace.id, now=now(), settle_seconds=0.6)
+            assert done.resealed
             assert not done.unreadable
-            await asyncio.sleep(0)
         stop.set()
         await asyncio.gather(*writers)
         assert len(written) > 4
