@@ -95,19 +95,22 @@ class DatabaseVault:
                 await self._rereading
 
     async def _ensure_data_key(self, workspace_id: str) -> WrappedKey:
-        try:
-            return await ensure_data_key(self._database, self._master, workspace_id, now=self._clock())
-        except UnknownKey:
-            if self._reread is not None:
+        """Raises Unavailable where new keys are wrapped by a master key that is not to be had."""
+        missing = ""
+        for _ in range(_READS_IN_A_ROW):
+            try:
+                return await ensure_data_key(self._database, self._master, workspace_id, now=self._clock())
+            except UnknownKey as exc:
+                if self._reread is None or exc.key_id == missing:
+                    missing = exc.key_id
+                    break
+                missing = exc.key_id
                 await asyncio.wait([self._start_rereading()], timeout=_RETRY_SECONDS)
-        try:
-            return await ensure_data_key(self._database, self._master, workspace_id, now=self._clock())
-        except UnknownKey as exc:
-            _log.error("new keys are to be wrapped by the master key %s, which is not at hand", exc.key_id)
-            raise Unavailable(
-                "The master key is being changed, and this server does not have the new one yet.",
-                action="Try again; if it stays so, the operator has to give it the new one.",
-            ) from exc
+        _log.error("new keys are to be wrapped by the master key %s, which is not at hand", missing)
+        raise Unavailable(
+            "The master key is being changed, and this server does not have the new one yet.",
+            action="Try again; if it stays so, the operator has to give it the new one.",
+        )
 
     def _start_rereading(self) -> asyncio.Task[None]:
         if self._rereading is None or self._rereading.done():

@@ -77,11 +77,11 @@ async def _lane(store: Store, notes: Notes) -> None:
 
 
 async def _store(store: Store, config: ProviderConfig, version: int) -> ProviderConfig:
-    """With the credential of that version; repeated as a client would where the data key was just replaced."""
+    """With the credential of that version; repeated as a client would where a key was just replaced."""
     while True:
-        secret = await store.vault.seal(WORKSPACE, config.id, "secret", Secret(credential(config.id, version)))
-        sealed = msgspec.structs.replace(config, sealed_secret=secret)
         try:
+            secret = await store.vault.seal(WORKSPACE, config.id, "secret", Secret(credential(config.id, version)))
+            sealed = msgspec.structs.replace(config, sealed_secret=secret)
             if version == 0:
                 return await store.configs.create(sealed)
             return await store.configs.update(sealed, expected_etag=config.etag)
