@@ -24,7 +24,7 @@ OPTIMISED = Path("/usr/bin/python3.11")
 """Debian's build. Interpreters that were built without --enable-optimizations are 1.2 to 1.6 times slower, for every
 peer."""
 
-# Pinned to what docs/performance.md shows.
+# Pinned to what docs/decisions/performance.md shows.
 PEERS = {
     "dragoman": ["-r", str(ROOT / "requirements" / "server.lock")],
     "litellm": ["litellm[proxy]==1.106.2"],
