@@ -48,10 +48,19 @@ def _forms(canary: str) -> Iterator[tuple[str, bytes]]:
 
 def _contents(place: str | bytes | Path) -> Iterator[tuple[str, bytes]]:
     if isinstance(place, Path):
-        files = sorted(path for path in place.rglob("*") if path.is_file()) if place.is_dir() else [place]
-        if not files:
+        if not place.is_dir():
+            yield str(place), place.read_bytes()
+            return
+        seen = False
+        for path in sorted(path for path in place.rglob("*") if path.is_file()):
+            # A database at work removes files of its own at any time. What is gone holds nothing any more.
+            try:
+                content = path.read_bytes()
+            except FileNotFoundError:
+                continue
+            seen = True
+            yield str(path), content
+        if not seen:
             raise ValueError(f"{place} holds no file to look into")
-        for path in files:
-            yield str(path), path.read_bytes()
     else:
         yield "a text", place if isinstance(place, bytes) else place.encode()
