@@ -13,7 +13,7 @@ from server.core.access import Principal, Workspace
 from server.core.audit import AuditEntry, AuditObject, audit_entry
 from server.core.catalog import Catalog
 from server.core.endpoint import EndpointPolicy
-from server.core.errors import Conflict, DragomanError, InvalidRequest, NotFound
+from server.core.errors import Conflict, DragomanError, Fault, InvalidRequest, NotFound
 from server.core.ids import ID_ENTROPY_BYTES, sortable_id
 from server.core.model_settings import refuse_delete_in_use
 from server.core.ports import CallTimeouts, ConfigStore, Providers, StatsStore, Vault
@@ -194,12 +194,18 @@ class ProviderConfigs:
         await self._store.delete(config_id, check=check, audit=self._entry(caller, "delete", config))
 
     async def validate(self, caller: Principal, config_id: str) -> Validation:
-        """Ask the provider, by its cheapest call, and note the outcome. A refusal is an outcome, not an error."""
+        """Ask the provider, by its cheapest call, and note the outcome. A refusal is an outcome, not an error.
+
+        Where this gateway fails, a credential that does not open say, nothing was learnt of the configuration: that is
+        raised, and what the last validation said stays. Raises NotFound, InternalError, Unavailable.
+        """
         config = await self.get(caller, config_id)
         try:
             target = self._targets.open(config)
             await self._providers.get(config.provider).validate(target, VALIDATION_TIMEOUTS)
         except DragomanError as error:
+            if error.fault is Fault.GATEWAY:
+                raise
             outcome = Validation(False, error.message)
         else:
             outcome = Validation(True, "AI LLM configuration validated successfully")

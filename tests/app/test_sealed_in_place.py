@@ -50,10 +50,10 @@ async def test_credentials_moved_to_another_row_field_or_workspace_do_not_open(
         assert len(moves) == 10
         for (origin_id, origin_column), column in moves:
             await write(server, target, **{column: stored[origin_id][origin_column]})
-            ok, message = await server.validate(target)
-            assert (ok, message) == (False, "A stored credential cannot be opened.")
-            error = await refused(server.chat(config="one"))
-            assert (error.code(), error.details()) == (grpc.StatusCode.INTERNAL, message)
+            for call in (server.validate(target), server.chat(config="one")):
+                error = await refused(call)
+                assert error.code() == grpc.StatusCode.INTERNAL
+                assert error.details() == "A stored credential cannot be opened."
             await write(server, target, **stored[target])
         assert len(demo_provider.exchanges) == sent
         assert (await server.validate(target))[0] is True
@@ -87,4 +87,6 @@ async def test_damaged_or_swapped_data_keys_harm_their_workspaces_alone(
     async with gateway(tmp_path, hosts=[origin(demo_provider.base_url)], fresh=False) as server:
         assert (await server.chat()).text
         for id in broken:
-            assert await server.validate(id, org=True) == (False, "The workspace's data key is not at hand.")
+            error = await refused(server.validate(id, org=True))
+            assert error.code() == grpc.StatusCode.INTERNAL
+            assert error.details() == "The workspace's data key is not at hand."

@@ -7,7 +7,15 @@ import pytest
 from server.core.access import Principal, Role
 from server.core.catalog import Catalog
 from server.core.endpoint import EndpointPolicy
-from server.core.errors import AlreadyExists, Conflict, InvalidRequest, NotFound, ProviderUnauthenticated
+from server.core.errors import (
+    AlreadyExists,
+    Conflict,
+    InternalError,
+    InvalidRequest,
+    NotFound,
+    ProviderUnauthenticated,
+    Unavailable,
+)
 from server.core.provider_config import PROVIDERS, AiType, ProviderConfig
 from server.core.secret import Secret
 from server.services.provider_configs import ConfigChange, ConfigDraft, ProviderConfigs
@@ -166,6 +174,19 @@ async def test_a_validation_asks_the_provider_and_its_refusal_is_an_outcome_that
     assert (kept.valid, kept.validation_message, kept.etag) == (False, outcome.message, "e1")
     assert refusing.targets[0].secret is not None
     assert refusing.targets[0].secret.reveal() == "sk-demo"
+
+
+@pytest.mark.parametrize("ours", [InternalError("A stored credential cannot be opened."), Unavailable("Draining.")])
+async def test_a_failure_of_the_gateway_is_raised_and_no_fact_about_the_configuration(
+    ours: InternalError | Unavailable,
+) -> None:
+    """What the last validation said stays, so it is offered as before."""
+    before = provider_config(valid=True, validated_at=NOW, validation_message="well")
+    configs = service(before, provider=ScriptedProvider(error=ours))
+    with pytest.raises(type(ours)):
+        await configs.validate(ADMIN, "cfg_1")
+    assert await configs.get(ADMIN, "cfg_1") == before
+    assert (await configs.list("ws_1", available_only=True)).configs == [before]
 
 
 async def test_only_active_configurations_whose_validation_held_are_available() -> None:

@@ -255,7 +255,7 @@ class AuditEntry(_message.Message):
     action: _builtins.str
     """What: e.g. `provider_config.create`, `key.revoke`, `model_settings.update`."""
     object_kind: _builtins.str
-    """Kind of what it was done to: provider_config, key, workspace, model_settings, audit_log, model."""
+    """Kind of what it was done to: provider_config, key, workspace, model_settings, audit_log, model, master_key, data_key."""
     object_id: _builtins.str
     """Id of what it was done to; empty where there was none yet."""
     object_name: _builtins.str

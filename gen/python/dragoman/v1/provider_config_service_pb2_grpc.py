@@ -148,9 +148,10 @@ class ProviderConfigServiceServicer:
 
     def ValidateProviderConfig(self, request, context):
         """Makes the provider's cheapest real call with the stored credential and notes how it ended. A provider that refuses is
-        an answer (`success` false), not an error.
+        an answer (`success` false), not an error. A failure of the gateway itself is an error and is not noted: it says
+        nothing of the configuration.
 
-        Role: admin. NOT_FOUND: no such configuration that the caller may see.
+        Role: admin. NOT_FOUND: no such configuration that the caller may see. INTERNAL: the stored credential does not open.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -73,9 +73,10 @@ class ProviderConfigServiceStub:
     """
     ValidateProviderConfig: _grpc.UnaryUnaryMultiCallable[_provider_config_service_pb2.ValidateProviderConfigRequest, _provider_config_service_pb2.ValidateProviderConfigResponse]
     """Makes the provider's cheapest real call with the stored credential and notes how it ended. A provider that refuses is
-    an answer (`success` false), not an error.
+    an answer (`success` false), not an error. A failure of the gateway itself is an error and is not noted: it says
+    nothing of the configuration.
 
-    Role: admin. NOT_FOUND: no such configuration that the caller may see.
+    Role: admin. NOT_FOUND: no such configuration that the caller may see. INTERNAL: the stored credential does not open.
     """
     GetProviderConfigStats: _grpc.UnaryUnaryMultiCallable[_provider_config_service_pb2.GetProviderConfigStatsRequest, _provider_config_service_pb2.GetProviderConfigStatsResponse]
     """Counts of real traffic, of one configuration or of all of the workspace.
@@ -128,9 +129,10 @@ class ProviderConfigServiceAsyncStub(ProviderConfigServiceStub):
     """
     ValidateProviderConfig: _aio.UnaryUnaryMultiCallable[_provider_config_service_pb2.ValidateProviderConfigRequest, _provider_config_service_pb2.ValidateProviderConfigResponse]  # type: ignore[assignment]
     """Makes the provider's cheapest real call with the stored credential and notes how it ended. A provider that refuses is
-    an answer (`success` false), not an error.
+    an answer (`success` false), not an error. A failure of the gateway itself is an error and is not noted: it says
+    nothing of the configuration.
 
-    Role: admin. NOT_FOUND: no such configuration that the caller may see.
+    Role: admin. NOT_FOUND: no such configuration that the caller may see. INTERNAL: the stored credential does not open.
     """
     GetProviderConfigStats: _aio.UnaryUnaryMultiCallable[_provider_config_service_pb2.GetProviderConfigStatsRequest, _provider_config_service_pb2.GetProviderConfigStatsResponse]  # type: ignore[assignment]
     """Counts of real traffic, of one configuration or of all of the workspace.
@@ -222,9 +224,10 @@ class ProviderConfigServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_provider_config_service_pb2.ValidateProviderConfigResponse, _abc.Awaitable[_provider_config_service_pb2.ValidateProviderConfigResponse]]:
         """Makes the provider's cheapest real call with the stored credential and notes how it ended. A provider that refuses is
-        an answer (`success` false), not an error.
+        an answer (`success` false), not an error. A failure of the gateway itself is an error and is not noted: it says
+        nothing of the configuration.
 
-        Role: admin. NOT_FOUND: no such configuration that the caller may see.
+        Role: admin. NOT_FOUND: no such configuration that the caller may see. INTERNAL: the stored credential does not open.
         """
 
     @_abc_1.abstractmethod
