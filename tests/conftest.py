@@ -13,4 +13,7 @@ pytest_plugins = [
     "tests.support.demo",
     "tests.support.aimock",
     "tests.support.recorded",
+    "tests.support.matrix",
+    "tests.support.postgres",
+    "tests.support.databases",
 ]

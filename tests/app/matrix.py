@@ -1,8 +1,8 @@
 """Who may call what: one row for every RPC of the contract, and for each kind of caller how it ends.
 
 A new RPC joins here or the tests fail. The columns act on workspace OWN: `foreign` is an admin of another workspace,
-`elsewhere` the admin key of another organisation. Callers without a key, with an expired and with a revoked one are
-UNAUTHENTICATED everywhere but on public methods, so they have no columns.
+`elsewhere` the admin of another organisation. Who each column is, by key and by an issuer's token, and who is let in
+nowhere but by public methods, so that no column is needed, stands in `tests.app.callers`.
 """
 
 from __future__ import annotations
@@ -23,11 +23,12 @@ from dragoman.v1 import model_service_pb2 as models
 from dragoman.v1 import openai_service_pb2 as openai
 from dragoman.v1 import provider_config_service_pb2 as configs
 from dragoman.v1 import status_service_pb2 as status
+from tests.app.callers import CALLERS, DENIED
 from tests.app.world import MODEL, OWN, Metadata, World
 
 EMBEDDING_MODEL = "custom/demo-embedding"
 
-OK, DENIED, HIDDEN = "OK", "PERMISSION_DENIED", "NOT_FOUND"
+OK, HIDDEN = "OK", "NOT_FOUND"
 UNCOUNTED = "INVALID_ARGUMENT"
 
 Make = Callable[[World], Awaitable[Message]]
@@ -46,6 +47,11 @@ class Row:
     elsewhere: str
     public: bool = False
     metadata: Metadata = ()
+
+    def ending(self, who: str) -> str:
+        """The status that a call of `CALLERS`' who ends with."""
+        ends = CALLERS[who]
+        return OK if self.public else getattr(self, ends, ends)
 
 
 def reads(make: Make, *, foreign: str = DENIED, elsewhere: str = HIDDEN) -> Row:

@@ -19,7 +19,7 @@ from dragoman.v1 import model_service_pb2 as models
 from dragoman.v1 import provider_config_service_pb2 as configs
 from server.core.access import Role
 from server.services.audit import MOST_REFUSALS
-from tests.app.world import MODEL, OWN, Metadata, World
+from tests.app.world import ELSEWHERE, FOREIGN, MODEL, OWN, Metadata, World
 
 
 def ask(model: str = "", **fields: Any) -> chat.ChatRequest:
@@ -42,9 +42,8 @@ def details(error: grpc.aio.AioRpcError) -> tuple[str, error_details_pb2.ErrorIn
 # --- keys -------------------------------------------------------------------------------------------------------------
 
 
-async def test_the_life_of_a_key(either_world: World) -> None:
+async def test_the_life_of_a_key(world: World) -> None:
     """Made and shown once, used, listed with its last use and never in clear, revoked and refused at once."""
-    world = either_world
     admin = world.as_("admin")
     ends = datetime.now(UTC) + timedelta(days=1)
     expires_at = timestamp_pb2.Timestamp()
@@ -83,30 +82,30 @@ async def test_the_life_of_a_key(either_world: World) -> None:
     assert [e.action for e in await world.audit(object_id=made.key.id)] == ["key.create", "key.revoke"]
 
 
-@pytest.mark.parametrize(
-    ("who", "fields", "code"),
-    [
-        ("admin", {"role": "org_admin"}, "PERMISSION_DENIED"),
-        ("admin", {"role": "org_admin", "workspace_id": OWN}, "INVALID_ARGUMENT"),
-        ("organisation", {"role": "member"}, "INVALID_ARGUMENT"),
-        ("organisation", {"role": "org_admin"}, "OK"),
-        ("organisation", {"role": "member", "workspace_id": OWN}, "OK"),
-        ("admin", {"role": "owner"}, "INVALID_ARGUMENT"),
-        ("admin", {"role": "member", "expires_at": {"seconds": 1}}, "INVALID_ARGUMENT"),
-        ("admin", {"role": "member", "expires_at": {"seconds": 10**15}}, "INVALID_ARGUMENT"),
-        ("admin", {"role": "member", "allowed_models": ["gpt-4o"]}, "INVALID_ARGUMENT"),
-        ("admin", {"role": "member", "allowed_models": ["openai/*mini"]}, "INVALID_ARGUMENT"),
-        ("admin", {"role": "member", "allowed_models": ["openai/gpt-4*", "groq/*", "groq/a/b"]}, "OK"),
-    ],
-)
-async def test_which_keys_are_made(world: World, who: str, fields: dict[str, Any], code: str) -> None:
-    request = access.CreateKeyRequest(**fields)
-    if code == "OK":
-        assert (await world.access.CreateKey(request, metadata=world.as_(who))).success
-        return
-    with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await world.access.CreateKey(request, metadata=world.as_(who))
-    assert caught.value.code().name == code
+WHICH: list[tuple[str, dict[str, Any], str]] = [
+    ("admin", {"role": "org_admin"}, "PERMISSION_DENIED"),
+    ("admin", {"role": "org_admin", "workspace_id": OWN}, "INVALID_ARGUMENT"),
+    ("organisation", {"role": "member"}, "INVALID_ARGUMENT"),
+    ("organisation", {"role": "org_admin"}, "OK"),
+    ("organisation", {"role": "member", "workspace_id": OWN}, "OK"),
+    ("admin", {"role": "owner"}, "INVALID_ARGUMENT"),
+    ("admin", {"role": "member", "expires_at": {"seconds": 1}}, "INVALID_ARGUMENT"),
+    ("admin", {"role": "member", "expires_at": {"seconds": 10**15}}, "INVALID_ARGUMENT"),
+    ("admin", {"role": "member", "allowed_models": ["gpt-4o"]}, "INVALID_ARGUMENT"),
+    ("admin", {"role": "member", "allowed_models": ["openai/*mini"]}, "INVALID_ARGUMENT"),
+    ("admin", {"role": "member", "allowed_models": ["openai/gpt-4*", "groq/*", "groq/a/b"]}, "OK"),
+]
+
+
+async def test_which_keys_are_made(world: World) -> None:
+    found = []
+    for who, fields, _ in WHICH:
+        try:
+            answer = await world.access.CreateKey(access.CreateKeyRequest(**fields), metadata=world.as_(who))
+            found.append((who, fields, "OK" if answer.success else "no success"))
+        except grpc.aio.AioRpcError as error:
+            found.append((who, fields, error.code().name))
+    assert found == WHICH
 
 
 async def test_a_key_for_certain_models_calls_and_sees_no_other(world: World) -> None:
@@ -152,8 +151,7 @@ async def test_keys_are_listed_in_pages_that_hold_each_once(world: World) -> Non
 # --- models -----------------------------------------------------------------------------------------------------------
 
 
-async def test_aliases_and_the_default_model_lead_where_the_list_says(either_world: World) -> None:
-    world = either_world
+async def test_aliases_and_the_default_model_lead_where_the_list_says(world: World) -> None:
     admin = world.as_("admin")
     request = access.UpdateModelSettingsRequest(
         set_aliases={"fast": "quick", "quick": MODEL}, default_model="fast", disable=["custom/demo-echo"]
@@ -179,8 +177,7 @@ async def test_aliases_and_the_default_model_lead_where_the_list_says(either_wor
     assert caught.value.code() is grpc.StatusCode.ABORTED
 
 
-async def test_a_configuration_in_use_is_not_deleted_and_the_refusal_says_by_what(either_world: World) -> None:
-    world = either_world
+async def test_a_configuration_in_use_is_not_deleted_and_the_refusal_says_by_what(world: World) -> None:
     admin = world.as_("admin")
     change = access.UpdateModelSettingsRequest(set_aliases={"fast": MODEL})
     await world.access.UpdateModelSettings(change, metadata=admin)
@@ -200,9 +197,8 @@ async def test_a_configuration_in_use_is_not_deleted_and_the_refusal_says_by_wha
     await world.configs.DeleteProviderConfig(configs.DeleteProviderConfigRequest(id=second.id), metadata=admin)
 
 
-async def test_two_deletes_at_once_leave_one_of_two_servers_of_the_default_model(either_world: World) -> None:
+async def test_two_deletes_at_once_leave_one_of_two_servers_of_the_default_model(world: World) -> None:
     """Each alone would be allowed, for the other still serves."""
-    world = either_world
     await world.a_config()
     listed = await world.configs.ListProviderConfigs(configs.ListProviderConfigsRequest(), metadata=world.as_("admin"))
     attempts = await asyncio.gather(
@@ -217,8 +213,7 @@ async def test_two_deletes_at_once_leave_one_of_two_servers_of_the_default_model
     assert sorted(isinstance(attempt, grpc.aio.AioRpcError) for attempt in attempts) == [False, True]
 
 
-async def test_of_a_hundred_creates_of_one_name_at_once_one_wins(either_world: World) -> None:
-    world = either_world
+async def test_of_a_hundred_creates_of_one_name_at_once_one_wins(world: World) -> None:
     request = configs.CreateProviderConfigRequest(name="one", ai_type="OPENAI", secret="sk-canary-1234567890")
     outcomes = await asyncio.gather(
         *(world.configs.CreateProviderConfig(request, metadata=world.as_("admin")) for _ in range(100)),
@@ -237,8 +232,7 @@ async def test_of_a_hundred_creates_of_one_name_at_once_one_wins(either_world: W
 CANARY = "sk-canary-in-the-audit-log-9d41"
 
 
-async def test_the_log_says_which_fields_were_changed_and_never_to_what_a_secret(either_world: World) -> None:
-    world = either_world
+async def test_the_log_says_which_fields_were_changed_and_never_to_what_a_secret(world: World) -> None:
     admin = world.as_("admin", "req-1")
     made = await world.configs.CreateProviderConfig(
         configs.CreateProviderConfigRequest(name="c", ai_type="OPENAI", secret=CANARY), metadata=admin
@@ -287,8 +281,7 @@ async def test_the_log_is_listed_by_time_and_in_pages(world: World) -> None:
         assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
 
 
-async def test_an_export_has_every_entry_oldest_first_and_says_that_it_is_whole(either_world: World) -> None:
-    world = either_world
+async def test_an_export_has_every_entry_oldest_first_and_says_that_it_is_whole(world: World) -> None:
     admin = world.as_("admin")
     chunks = [chunk async for chunk in world.access.ExportAuditLog(access.ExportAuditLogRequest(), metadata=admin)]
     assert {chunk.content_type for chunk in chunks} == {"application/x-ndjson"}
@@ -314,3 +307,33 @@ async def test_the_operators_own_changes_are_logged(world: World) -> None:
     key_id, _ = await world.a_key(Role.ADMIN)
     (entry,) = await world.audit(object_id=key_id)
     assert (entry.key_id, entry.role, entry.address) == ("operator", "org_admin", "")
+
+
+# --- other tenants ----------------------------------------------------------------------------------------------------
+
+
+async def test_lists_without_a_workspace_show_each_caller_its_own(world: World) -> None:
+    async def shown(who: str) -> tuple[set[str], set[str]]:
+        workspaces = await world.access.ListWorkspaces(access.ListWorkspacesRequest(), metadata=world.as_(who))
+        keys = await world.access.ListKeys(access.ListKeysRequest(), metadata=world.as_(who))
+        return {each.id for each in workspaces.workspaces}, {each.workspace_id for each in keys.keys}
+
+    assert await shown("admin") == ({OWN}, {OWN})
+    assert await shown("foreign") == ({FOREIGN}, {FOREIGN})
+    assert await shown("organisation") == ({OWN, FOREIGN}, {OWN, FOREIGN, ""})
+    assert await shown("other organisation") == ({ELSEWHERE}, {""})
+
+
+async def test_the_audit_log_shows_each_caller_its_own(world: World) -> None:
+    await world.a_key(workspace=FOREIGN)
+
+    async def shown(who: str) -> set[str]:
+        listed = await world.access.ListAuditEntries(
+            access.ListAuditEntriesRequest(page_size=1000), metadata=world.as_(who)
+        )
+        return {entry.workspace_id for entry in listed.entries}
+
+    assert await shown("admin") == {OWN}
+    assert await shown("foreign") == {FOREIGN}
+    assert await shown("organisation") == {OWN, FOREIGN, ""}
+    assert await shown("other organisation") == {ELSEWHERE, ""}

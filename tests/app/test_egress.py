@@ -16,6 +16,7 @@ import pytest
 from sqlalchemy import update
 
 from dragoman.v1 import provider_config_service_pb2 as config_pb
+from server.core.secret import Secret
 from server.dev.demo_provider import DemoServer
 from server.store.tables import Part, provider_configs
 from tests.core.test_endpoint import REFUSED_URLS
@@ -68,9 +69,9 @@ class Names:
         monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
 
 
-async def test_no_spelling_of_an_inner_address_can_be_stored(tmp_path: Path) -> None:
+async def test_no_spelling_of_an_inner_address_can_be_stored(tmp_path: Path, database_url: Secret) -> None:
     """Neither when a configuration is made nor when it is changed; and nothing is connected to meanwhile."""
-    async with gateway(tmp_path) as server:
+    async with gateway(tmp_path, database_url) as server:
         id = await server.add("https://api.example.com/v1")
         for url in REFUSED_URLS:
             error = await refused(server.add(url, name="other"))
@@ -81,9 +82,11 @@ async def test_no_spelling_of_an_inner_address_can_be_stored(tmp_path: Path) -> 
             assert error.code() is grpc.StatusCode.INVALID_ARGUMENT, url
 
 
-async def test_an_inner_endpoint_that_got_into_the_database_is_not_connected_to(tmp_path: Path) -> None:
+async def test_an_inner_endpoint_that_got_into_the_database_is_not_connected_to(
+    tmp_path: Path, database_url: Secret
+) -> None:
     """By another operator's settings, an older version, or whoever writes the database."""
-    async with Trap("127.0.0.1").open() as trap, gateway(tmp_path) as server:
+    async with Trap("127.0.0.1").open() as trap, gateway(tmp_path, database_url) as server:
         id = await server.add("https://api.example.com/v1")
         for endpoint in (f"http://127.0.0.1:{trap.port}", f"https://127.0.0.1:{trap.port}", "https://localhost"):
             async with server.running.services.store.database.write() as transaction:
@@ -96,13 +99,16 @@ async def test_an_inner_endpoint_that_got_into_the_database_is_not_connected_to(
 
 
 async def test_a_name_that_is_rebound_is_connected_to_where_it_was_checked_and_then_not_at_all(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, database_url: Secret, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """First it resolves to an address that is allowed (where the TLS handshake fails, which does not matter here), at
     every later look to one that is not. A guard that looked twice would connect to the second one."""
     names = Names({"rebind.example.com": [["127.0.0.2"], ["127.0.0.1"]]})
     names.install(monkeypatch)
-    async with Trap("127.0.0.1", "127.0.0.2").open() as trap, gateway(tmp_path, networks=["127.0.0.2/32"]) as server:
+    async with (
+        Trap("127.0.0.1", "127.0.0.2").open() as trap,
+        gateway(tmp_path, database_url, networks=["127.0.0.2/32"]) as server,
+    ):
         id = await server.add(f"https://rebind.example.com:{trap.port}")
         assert names.lookups == [], "storing an endpoint asks nobody"
         ok, message = await server.validate(id)
@@ -125,11 +131,11 @@ async def test_a_name_that_is_rebound_is_connected_to_where_it_was_checked_and_t
     ids=" ".join,
 )
 async def test_a_public_name_with_an_inner_address_among_its_own_is_not_connected_to(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: list[str]
+    tmp_path: Path, database_url: Secret, monkeypatch: pytest.MonkeyPatch, answer: list[str]
 ) -> None:
     names = Names({"mixed.example.com": [answer]})
     names.install(monkeypatch)
-    async with Trap("127.0.0.1").open() as trap, gateway(tmp_path) as server:
+    async with Trap("127.0.0.1").open() as trap, gateway(tmp_path, database_url) as server:
         id = await server.add(f"https://mixed.example.com:{trap.port}")
         assert (await server.validate(id))[1].endswith("not public.")
         assert (names.lookups, trap.connections) == (["mixed.example.com"], [])
@@ -137,13 +143,13 @@ async def test_a_public_name_with_an_inner_address_among_its_own_is_not_connecte
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 async def test_a_redirect_is_an_answer_and_not_a_way(
-    tmp_path: Path, scripted_provider: ScriptedProvider, status: int
+    tmp_path: Path, database_url: Secret, scripted_provider: ScriptedProvider, status: int
 ) -> None:
     """Also where its target would be allowed: the credential was given for another place."""
     async with Trap("127.0.0.1").open() as trap:
         target = f"http://127.0.0.1:{trap.port}/v1/models"
         hosts = [origin(scripted_provider.origin), origin(target)]
-        async with gateway(tmp_path, hosts=hosts) as server:
+        async with gateway(tmp_path, database_url, hosts=hosts) as server:
             id = await server.add(f"{scripted_provider.origin}/v1")
             scripted_provider.reply(*[Reply([b"{}"], status, {"location": target})] * 2)
             assert (await server.validate(id))[0] is False
@@ -166,9 +172,12 @@ def proxied(monkeypatch: pytest.MonkeyPatch) -> Iterator[Trap]:
 
 
 async def test_proxies_of_the_environment_are_not_gone_through(
-    tmp_path: Path, demo_provider: DemoServer, proxied: Trap
+    tmp_path: Path, database_url: Secret, demo_provider: DemoServer, proxied: Trap
 ) -> None:
-    async with proxied.open() as trap, gateway(tmp_path, hosts=[origin(demo_provider.base_url)]) as server:
+    async with (
+        proxied.open() as trap,
+        gateway(tmp_path, database_url, hosts=[origin(demo_provider.base_url)]) as server,
+    ):
         id = await server.add(demo_provider.base_url, secret=demo_provider.api_key)
         assert (await server.validate(id))[0] is True
         assert (await server.chat()).text
@@ -176,11 +185,11 @@ async def test_proxies_of_the_environment_are_not_gone_through(
 
 
 async def test_an_answer_without_end_is_given_up(
-    tmp_path: Path, scripted_provider: ScriptedProvider, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, database_url: Secret, scripted_provider: ScriptedProvider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The bound is lowered here, so that the test need not send 64 MiB."""
     monkeypatch.setattr("server.providers.runner.MAX_BODY_BYTES", 1_000_000)
-    async with gateway(tmp_path, hosts=[origin(scripted_provider.origin)]) as server:
+    async with gateway(tmp_path, database_url, hosts=[origin(scripted_provider.origin)]) as server:
         await server.add(f"{scripted_provider.origin}/v1")
         scripted_provider.reply(Reply(b"[" * 65536 for _ in range(10_000)))
         assert "1000000 bytes" in ((await refused(server.chat())).details() or "")

@@ -14,6 +14,7 @@ import grpc
 import pytest
 
 from dragoman.v1 import chat_pb2 as pb
+from server.core.secret import Secret
 from tests.support.gateway import Gateway, gateway, origin, refused
 from tests.support.process import RunningProcess, RunProcess
 
@@ -72,11 +73,11 @@ async def stream(server: Gateway, model: str) -> Any:
 
 
 async def test_nothing_in_the_process_reaches_a_credential_that_no_call_needs(
-    canary: Canary, demo: str, tmp_path: Path
+    canary: Canary, demo: str, tmp_path: Path, database_url: Secret
 ) -> None:
     """After it was stored or refused, after calls that succeeded, failed, streamed and were cancelled, and after a
     validation; while a call runs it is there, which shows that it would be found."""
-    async with gateway(tmp_path, hosts=[origin(demo)]) as server:
+    async with gateway(tmp_path, database_url, hosts=[origin(demo)]) as server:
         assert await canary.gone() == []
         id = await server.add(demo, secret=canary.text())
         assert await canary.gone() == []

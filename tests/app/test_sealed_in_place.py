@@ -9,6 +9,7 @@ import grpc
 import pytest
 from sqlalchemy import select, update
 
+from server.core.secret import Secret
 from server.dev.demo_provider import DemoServer
 from server.store.tables import Part, provider_configs, wrapped_keys
 from tests.support.gateway import Gateway, gateway, origin, refused
@@ -31,11 +32,11 @@ async def sealed(server: Gateway, id: str) -> dict[str, bytes]:
 
 
 async def test_credentials_moved_to_another_row_field_or_workspace_do_not_open(
-    tmp_path: Path, demo_provider: DemoServer
+    tmp_path: Path, database_url: Secret, demo_provider: DemoServer
 ) -> None:
     """Every move between two configurations of one workspace and one of another, by SQL, and then a call: it fails
     with a status that says what is wrong, nothing is sent, and the server and its other configurations go on."""
-    async with gateway(tmp_path, hosts=[origin(demo_provider.base_url)]) as server:
+    async with gateway(tmp_path, database_url, hosts=[origin(demo_provider.base_url)]) as server:
         access = server.running.services.access
         await access.create_workspace("two", org_id="org", id="ws_2")
         key, secret = demo_provider.api_key, demo_provider.api_key
@@ -62,10 +63,10 @@ async def test_credentials_moved_to_another_row_field_or_workspace_do_not_open(
 
 @pytest.mark.parametrize("damage", ["swapped", "cut", "foreign bytes", "empty"])
 async def test_damaged_or_swapped_data_keys_harm_their_workspaces_alone(
-    tmp_path: Path, demo_provider: DemoServer, damage: str
+    tmp_path: Path, database_url: Secret, demo_provider: DemoServer, damage: str
 ) -> None:
     """A server that starts on such a database serves every workspace whose keys are whole."""
-    async with gateway(tmp_path, hosts=[origin(demo_provider.base_url)]) as server:
+    async with gateway(tmp_path, database_url, hosts=[origin(demo_provider.base_url)]) as server:
         access = server.running.services.access
         for id in ("ws_2", "ws_3"):
             await access.create_workspace(id, org_id="org", id=id)
@@ -84,7 +85,7 @@ async def test_damaged_or_swapped_data_keys_harm_their_workspaces_alone(
             for id, value in values.items():
                 changed = update(wrapped_keys).where(columns.workspace_id == id).values(wrapped=value)
                 await transaction.connection.execute(changed)
-    async with gateway(tmp_path, hosts=[origin(demo_provider.base_url)], fresh=False) as server:
+    async with gateway(tmp_path, database_url, hosts=[origin(demo_provider.base_url)], fresh=False) as server:
         assert (await server.chat()).text
         for id in broken:
             error = await refused(server.validate(id, org=True))

@@ -15,9 +15,8 @@ from tests.app.world import MODEL, World
 CALLS = 60
 
 
-async def test_two_servers_and_a_restart_lose_no_count_and_count_none_twice(either_world: World) -> None:
+async def test_two_servers_and_a_restart_lose_no_count_and_count_none_twice(world: World) -> None:
     """The second server stops right after its calls, so its last counts are written as it drains."""
-    world = either_world
     metadata = world.as_("member")
     request = chat.ChatRequest(model=MODEL, messages=[chat.Message(role="user", content="Repeat after me: one two")])
     wrong = chat.ChatRequest(model="custom/demo-missing", messages=request.messages)

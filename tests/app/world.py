@@ -1,11 +1,10 @@
-"""Two workspaces of one organisation, another organisation, and a key for every kind of caller."""
+"""Two workspaces of one organisation, and another organisation with one."""
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
 from typing import Any
 
 import grpc
@@ -19,13 +18,12 @@ from dragoman.v1 import (
     provider_config_service_pb2_grpc,
 )
 from server.app import RunningServer, Services
-from server.core.access import Principal, Role, Workspace, operator
+from server.core.access import Role, operator
 from server.core.audit import AuditEntry, AuditFilter
 from server.core.model_settings import ModelSettingsChange
 from server.core.provider_config import ProviderConfig
 from server.core.secret import Secret
 from server.dev.demo_provider import DemoServer
-from server.services.access import Access
 from server.services.provider_configs import ConfigDraft
 from server.settings import Settings
 
@@ -37,7 +35,7 @@ Metadata = tuple[tuple[str, str], ...]
 
 
 class World:
-    """keys: callers' keys in clear, by the name of who calls. key_ids: their ids."""
+    """keys: what callers present, by the name of who calls. key_ids: how the audit log calls them."""
 
     def __init__(self, server: RunningServer, settings: Settings, demo: DemoServer, channel: grpc.aio.Channel) -> None:
         self.server = server
@@ -108,44 +106,10 @@ async def furnished(server: RunningServer, settings: Settings, demo: DemoServer)
     """The world, with a channel to the server."""
     async with grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel:
         world = World(server, settings, demo, channel)
-        await _furnish(world)
+        access = world.services.access
+        for id, org in ((OWN, ORG), (FOREIGN, ORG), (ELSEWHERE, OTHER_ORG)):
+            await access.create_workspace(id, org_id=org, id=id)
+        await world.a_config(name="demo")
+        change = ModelSettingsChange(default_model=MODEL, enable=[MODEL])
+        await world.services.model_settings.update(operator(ORG), OWN, change)
         yield world
-
-
-async def _furnish(world: World) -> None:
-    access = world.services.access
-    own = await access.create_workspace("own", org_id=ORG, id=OWN)
-    foreign = await access.create_workspace("foreign", org_id=ORG, id=FOREIGN)
-    await access.create_workspace("elsewhere", org_id=OTHER_ORG, id=ELSEWHERE)
-    wanted: list[tuple[str, Workspace | None, Role, str]] = [
-        ("viewer", own, Role.VIEWER, ORG),
-        ("member", own, Role.MEMBER, ORG),
-        ("admin", own, Role.ADMIN, ORG),
-        ("organisation", None, Role.ORG_ADMIN, ORG),
-        ("foreign", foreign, Role.ADMIN, ORG),
-        ("other_organisation", None, Role.ORG_ADMIN, OTHER_ORG),
-        ("revoked", own, Role.ADMIN, ORG),
-    ]
-    for name, workspace, role, org in wanted:
-        key, clear = await access.create_key(workspace=workspace, org_id=org, role=role, name=name)
-        world.keys[name], world.key_ids[name] = clear.reveal(), key.id
-    await access.revoke_key(world.key_ids["revoked"])
-    await _add_expired(world, own)
-    await world.a_config(name="demo")
-    change = ModelSettingsChange(default_model=MODEL, enable=[MODEL])
-    await world.services.model_settings.update(operator(ORG), OWN, change)
-
-
-async def _add_expired(world: World, workspace: Workspace) -> None:
-    store = world.services.store
-    past = Access(store.snapshots, store.hasher, store.access, now=lambda: datetime(2020, 1, 1, tzinfo=UTC))
-    key, clear = await past.create_key(
-        workspace=workspace, org_id=ORG, role=Role.ADMIN, name="expired", expires_at=datetime(2020, 1, 2, tzinfo=UTC)
-    )
-    world.keys["expired"], world.key_ids["expired"] = clear.reveal(), key.id
-
-
-def principal(world: World, who: str) -> Principal:
-    """The caller as the services know it."""
-    keys = world.services.store.snapshots.current().keys.values()
-    return next(key.principal() for key in keys if key.id == world.key_ids[who])

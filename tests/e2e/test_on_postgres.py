@@ -11,9 +11,7 @@ from tests.e2e.stack import Stack, running_stack
 # Collected here again: the fixture below puts another database under them.
 from tests.e2e.test_access import *  # noqa: F403
 from tests.e2e.test_surfaces import *  # type: ignore[assignment]  # noqa: F403 - both have an ASK of their own
-from tests.support.postgres import PostgresCluster, postgres_cluster
-
-__all__ = ["postgres_cluster"]
+from tests.support.postgres import PostgresCluster
 
 pytestmark = pytest.mark.e2e
 

@@ -13,9 +13,7 @@ from server.store.cipher import Key, Keyring
 from server.store.schema import migrate
 from server.store.store import Store, StoreOptions, open_store
 from tests.store.examples import a_workspace, now
-from tests.support.postgres import PostgresCluster, postgres_cluster
-
-__all__ = ["postgres_cluster"]
+from tests.support.postgres import PostgresCluster
 
 
 @pytest.fixture(params=["sqlite", "postgres"])

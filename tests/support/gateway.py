@@ -19,9 +19,9 @@ from dragoman.v1.provider_config_service_pb2_grpc import ProviderConfigServiceSt
 from server.app import RunningServer, running_server
 from server.core.access import Role
 from server.core.endpoint import EndpointPolicy
+from server.core.secret import Secret
 from server.settings import Settings
 from server.store.master_key import create_master_key_file
-from server.store.schema import migrate
 
 Metadata = tuple[tuple[str, str], ...]
 
@@ -68,19 +68,18 @@ class Gateway:
 
 @contextlib.asynccontextmanager
 async def gateway(
-    home: Path, *, hosts: Sequence[str] = (), networks: Sequence[str] = (), fresh: bool = True
+    home: Path, url: Secret, *, hosts: Sequence[str] = (), networks: Sequence[str] = (), fresh: bool = True
 ) -> AsyncIterator[Gateway]:
-    """With the workspace ws_1 of organisation org. hosts, networks: endpoints that the operator allows. fresh: whether
-    the home is a new one, else it is that of an earlier gateway."""
+    """With the workspace ws_1 of organisation org. url: of a migrated database. hosts, networks: endpoints that the
+    operator allows. fresh: whether home and database are new ones, else they are those of an earlier gateway."""
     allowed = EndpointPolicy(
         frozenset((host, int(port)) for host, _, port in (each.rpartition(":") for each in hosts)),
         tuple(ipaddress.ip_network(each) for each in networks),
     )
-    settings = Settings(home=home, grpc_port=0, allowed_endpoints=allowed, shutdown_grace_seconds=0)
+    settings = Settings(home=home, database_url=url, grpc_port=0, allowed_endpoints=allowed, shutdown_grace_seconds=0)
     path = settings.master_key_path()
     assert path is not None
     create_master_key_file(path)
-    await migrate(settings.database())
     async with running_server(settings) as running:
         access = running.services.access
         if fresh:

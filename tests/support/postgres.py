@@ -93,11 +93,22 @@ class PostgresCluster:
         self.stop()
         shutil.rmtree(self.directory)
 
-    def create_database(self) -> str:
-        """A new empty one's address."""
+    def create_database(self, like: str = "") -> str:
+        """A new one's address. like: the address of another one of this cluster, which nobody uses meanwhile, and whose
+        content it begins with; without it, it is empty."""
         self._databases += 1
         name = f"test_{self._databases}"
-        command: list[str | Path] = [self._binaries / "createdb", "-h", self.directory, "-U", _ROLE, name]
+        template = like.partition("@/")[2].partition("?")[0] or "template1"
+        command: list[str | Path] = [
+            self._binaries / "createdb",
+            "-h",
+            self.directory,
+            "-U",
+            _ROLE,
+            "-T",
+            template,
+            name,
+        ]
         subprocess.run(command, check=True, capture_output=True)
         return f"postgresql://{_ROLE}@/{name}?host={self.directory}"
 
