@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from server.cli.context import pick_workspace, with_services
+from server.cli.context import command_origin, pick_workspace, with_services
 from server.cli.output import Row, show_row, show_rows
-from server.core.access import ApiKey, Role, Workspace
+from server.core.access import ApiKey, Role, Workspace, operator
 
 if TYPE_CHECKING:
     from server.app import Services
@@ -74,6 +74,7 @@ def create_key(
             name=name,
             expires_at=expires_at,
             allowed_models=models or (),
+            by=operator(place.org_id if place else org, command_origin()),
         )
         return key, clear.reveal()
 
@@ -110,7 +111,8 @@ def revoke_key(
     """End a key, for good."""
 
     async def work(services: Services) -> None:
-        await services.access.revoke_key(id)
+        key = await services.store.access.get_key(id)
+        await services.access.revoke_key(id, by=operator(key.org_id, command_origin()) if key else None)
 
     with_services(ctx, work)
     print(f"Key {id} is revoked.", file=sys.stderr)
@@ -126,7 +128,9 @@ def create_workspace(
     """Make a workspace. Its id is printed, alone on stdout."""
 
     async def work(services: Services) -> Workspace:
-        return await services.access.create_workspace(name, org_id=org, id=id or None)
+        return await services.access.create_workspace(
+            name, org_id=org, id=id or None, by=operator(org, command_origin())
+        )
 
     print(with_services(ctx, work).id)
 

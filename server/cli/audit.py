@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from server.cli.access import DEFAULT_ORG, JsonOption
-from server.cli.context import setup_of, with_services
+from server.cli.context import command_origin, setup_of, with_services
 from server.cli.output import Row, show_rows
 from server.core.access import operator
 from server.core.audit import AuditEntry, AuditFilter
@@ -70,7 +70,7 @@ def export_entries(
         org_id, workspace_id = _scope(ctx, services, workspace, org)
         wanted = AuditFilter(org_id=org_id, workspace_id=workspace_id, start=start, end=end)
         count = 0
-        async for batch in services.audit.export(operator(org_id), wanted):
+        async for batch in services.audit.export(operator(org_id, command_origin()), wanted):
             count += len(batch)
             sys.stdout.write(audit_lines(batch).data.decode())
         sys.stdout.write(audit_end(count).data.decode())

@@ -12,7 +12,7 @@ from server.settings import Settings, load_settings
 
 if TYPE_CHECKING:
     from server.app import Services
-    from server.core.access import Principal, Workspace
+    from server.core.access import Origin, Principal, Workspace
 
 T = TypeVar("T")
 
@@ -84,4 +84,19 @@ def local_admin(workspace: Workspace) -> Principal:
     """Whoever has the database and the master key may do what an admin of the workspace may."""
     from server.core.access import Principal, Role  # noqa: PLC0415
 
-    return Principal("operator", workspace.org_id, workspace.id, Role.ADMIN, "operator")
+    return Principal("operator", workspace.org_id, workspace.id, Role.ADMIN, "operator", origin=command_origin())
+
+
+def command_origin() -> Origin:
+    """Who runs this command and on which machine, for the audit log: as the system says, not the environment."""
+    import os  # noqa: PLC0415
+    import pwd  # noqa: PLC0415
+    import socket  # noqa: PLC0415
+
+    from server.core.access import Origin  # noqa: PLC0415
+
+    try:
+        user = pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:  # a container may run as a user without a name
+        user = str(os.getuid())
+    return Origin(command_by=f"{user}@{socket.gethostname()}")

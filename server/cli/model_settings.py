@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from server.cli.access import JsonOption, WorkspaceOption
-from server.cli.context import pick_workspace, with_services
+from server.cli.context import command_origin, pick_workspace, with_services
 from server.cli.output import show_row
 from server.core.access import Workspace, operator
 
@@ -107,6 +107,6 @@ def _change(ctx: typer.Context, workspace: str, **changes: Any) -> Workspace:
     async def work(services: Services) -> Workspace:
         place = pick_workspace(ctx, services, workspace)
         change = ModelSettingsChange(**changes)
-        return await services.model_settings.update(operator(place.org_id), place.id, change)
+        return await services.model_settings.update(operator(place.org_id, command_origin()), place.id, change)
 
     return with_services(ctx, work)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from server.cli.access import JsonOption, WorkspaceOption
-from server.cli.context import pick_workspace, setup_of, with_services
+from server.cli.context import command_origin, pick_workspace, setup_of, with_services
 from server.cli.output import Row, show_row
 
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from server.store.cipher import Keyring
     from server.store.db import Database
     from server.store.rotation import DataRotation, MasterRotation
+    from server.store.rotation_log import RotationLog
 
 
 def rotate_master(
@@ -67,12 +68,11 @@ def rotate_data(ctx: typer.Context, workspace: WorkspaceOption = "", as_json: Js
 
     async def work(services: Services) -> DataRotation:
         from server.app import master_keyring  # noqa: PLC0415
-        from server.services.access import utc_now  # noqa: PLC0415
         from server.store.rotation import rotate_data_key  # noqa: PLC0415
 
         place = pick_workspace(ctx, services, workspace)
         ring = master_keyring(setup_of(ctx).settings)
-        return await rotate_data_key(services.store.database, ring, place.id, now=utc_now())
+        return await rotate_data_key(services.store.database, ring, place.id, _log())
 
     done = with_services(ctx, work)
     row: Row = {
@@ -109,7 +109,7 @@ async def rotate_master_keys(
         await require_current_schema(url, database)
         if not (generate or drop_old):
             ring = source.read()
-            return await rotate_master(database, ring), _others(ring)
+            return await rotate_master(database, ring, _log()), _others(ring)
         if source.file is None or source.command:
             raise SetupError(
                 "The master key is not in a file that this command may change.",
@@ -126,18 +126,27 @@ async def _rotate_in_file(
 ) -> tuple[MasterRotation, frozenset[str]]:
     from server.store.cipher import Key  # noqa: PLC0415
     from server.store.key_file import editing  # noqa: PLC0415
-    from server.store.rotation import rotate_master  # noqa: PLC0415
+    from server.store.rotation import note_master_removed, rotate_master  # noqa: PLC0415
 
+    log = _log()
     with editing(path, allow_shared=settings.master_key_file_shared) as file:
         ring = file.read()
-        done = await rotate_master(database, ring)
+        done = await rotate_master(database, ring, log)
         # Several keys: a rotation that was begun, which is finished and not begun again.
         if generate and not _others(ring):
             ring = file.put_first(Key.generate())
-            done = await rotate_master(database, ring)
-        if drop_old and not (done.still_needed or done.unreadable):
+            done = await rotate_master(database, ring, log)
+        if drop_old and _others(ring) and not (done.still_needed or done.unreadable):
+            await note_master_removed(database, log, sorted(_others(ring)))
             ring = file.keep_first()
         return done, _others(ring)
+
+
+def _log() -> RotationLog:
+    from server.services.access import utc_now  # noqa: PLC0415
+    from server.store.rotation_log import RotationLog  # noqa: PLC0415
+
+    return RotationLog(utc_now, command_origin())
 
 
 def _others(ring: Keyring) -> frozenset[str]:

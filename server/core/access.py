@@ -24,11 +24,13 @@ class Role(IntEnum):
 
 class Origin(msgspec.Struct, frozen=True):
     """Where a call came from, for the audit log. address: the caller's, as the proxy saw it, or without a proxy the
-    peer's; peer: who was connected to this server. All are empty where nobody knows."""
+    peer's; peer: who was connected to this server; command_by: of a command on the store itself, `user@host` as the
+    machine says. All are empty where nobody knows."""
 
     address: str = ""
     peer: str = ""
     request_id: str = ""
+    command_by: str = ""
 
 
 class Principal(msgspec.Struct, frozen=True):
@@ -45,9 +47,9 @@ class Principal(msgspec.Struct, frozen=True):
     origin: Origin = Origin()
 
 
-def operator(org_id: str) -> Principal:
+def operator(org_id: str, origin: Origin | None = None) -> Principal:
     """Whoever works on the store itself, by the command line: database and master key in hand, it may do everything."""
-    return Principal("operator", org_id, None, Role.ORG_ADMIN, "operator")
+    return Principal("operator", org_id, None, Role.ORG_ADMIN, "operator", origin=origin or Origin())
 
 
 class ApiKey(msgspec.Struct, frozen=True, kw_only=True):

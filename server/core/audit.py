@@ -13,7 +13,9 @@ from server.core.ids import sortable_id
 
 Outcome = Literal["ok", "denied", "failed"]
 
-ObjectKind = Literal["provider_config", "key", "workspace", "model_settings", "audit_log", "model"]
+ObjectKind = Literal[
+    "provider_config", "key", "workspace", "model_settings", "audit_log", "model", "master_key", "data_key"
+]
 
 
 class AuditObject(msgspec.Struct, frozen=True):
@@ -76,6 +78,8 @@ def audit_entry(
     facts = dict(details or {})
     if origin.peer and origin.peer != origin.address:
         facts["peer"] = origin.peer
+    if origin.command_by:
+        facts["by"] = origin.command_by
     return AuditEntry(
         id=sortable_id("aud", now, entropy),
         at=now,

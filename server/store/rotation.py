@@ -8,18 +8,19 @@ before the last row that names it.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Sequence
-from datetime import datetime
 from typing import Any
 
 import msgspec
 from sqlalchemy import Column, delete, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from server.core.errors import InternalError, NotFound
+from server.core.errors import DragomanError, InternalError, NotFound
 from server.core.setup import SetupError
 from server.store.cipher import CipherError, Keyring, Purpose, UnknownKey, sealed_by
 from server.store.db import Database
+from server.store.rotation_log import RotationLog, listed
 from server.store.tables import Part, provider_configs, wrapped_keys
 from server.store.wrapped_keys import WrappedKey, insert_data_key, load_wrapped, unwrap, wrap
 
@@ -56,17 +57,48 @@ class DataRotation(msgspec.Struct, frozen=True, kw_only=True):
     unreadable: tuple[str, ...] = ()
 
 
-async def rotate_master(database: Database, master: Keyring) -> MasterRotation:
+async def rotate_master(database: Database, master: Keyring, log: RotationLog) -> MasterRotation:
     """Wrap everything by `master.active`; the others of the ring open what is not yet. Nothing to do is fine.
 
     Raises SetupError where the pepper does not open (then nothing was changed), Unavailable.
     """
+    key_id = master.active.id
+    try:
+        done = await _rotate_master(database, master, log)
+    except (SetupError, DragomanError) as error:
+        with contextlib.suppress(DragomanError):
+            async with database.write() as transaction:
+                await log.master(transaction, "rotate", key_id, outcome="failed", reason=_reason(error))
+        raise
+    if done.unreadable or done.still_needed:
+        async with database.write() as transaction:
+            await log.master(
+                transaction,
+                "rotate",
+                key_id,
+                outcome="failed",
+                reason="UNREADABLE" if done.unreadable else "STILL_NEEDED",
+                unreadable=listed(done.unreadable),
+                still_needed=listed(done.still_needed),
+            )
+    return done
+
+
+async def note_master_removed(database: Database, log: RotationLog, key_ids: Sequence[str]) -> None:
+    """Log that master keys are about to be taken from where they are kept: before it, since both cannot be one
+    transaction, so that a kill in between leaves an entry too many and never one too few. Raises Unavailable."""
+    async with database.write() as transaction:
+        for key_id in key_ids:
+            await log.master(transaction, "remove", key_id)
+
+
+async def _rotate_master(database: Database, master: Keyring, log: RotationLog) -> MasterRotation:
     rewrapped = 0
     unreadable = []
     pepper = select(wrapped_keys).where(wrapped_keys.c.purpose == Purpose.CALLER_KEY_PEPPER.value)
     # First of all, and alone: see `wrapped_keys`.
     for row in await _rows(database, pepper):
-        rewrapped += await _rewrap_pepper(database, master, row)
+        rewrapped += await _rewrap_pepper(database, master, row, log)
     for row in await _rows(database, select(wrapped_keys)):
         try:
             rewrapped += await _rewrap(database, master, row.id)
@@ -81,9 +113,9 @@ async def rotate_master(database: Database, master: Keyring) -> MasterRotation:
     )
 
 
-async def _rewrap_pepper(database: Database, master: Keyring, row: WrappedKey) -> bool:
+async def _rewrap_pepper(database: Database, master: Keyring, row: WrappedKey, log: RotationLog) -> bool:
     try:
-        return await _rewrap(database, master, row.id)
+        return await _rewrap(database, master, row.id, log)
     except UnknownKey as exc:
         raise SetupError(
             f"This database was made with the master key {exc.key_id}, which is not among those given.",
@@ -93,8 +125,9 @@ async def _rewrap_pepper(database: Database, master: Keyring, row: WrappedKey) -
         raise SetupError(f"The database's keys do not unwrap: {exc}.", mend="Restore the database.") from exc
 
 
-async def _rewrap(database: Database, master: Keyring, id: str) -> bool:
-    """Whether there was something to do. Raises UnknownKey, CipherError."""
+async def _rewrap(database: Database, master: Keyring, id: str, log: RotationLog | None = None) -> bool:
+    """Whether there was something to do. log: where this makes the rotation effective. Raises UnknownKey,
+    CipherError."""
     async with database.write() as transaction:
         statement = select(wrapped_keys).where(wrapped_keys.c.id == id).with_for_update()
         rows = await load_wrapped(transaction.connection, statement)
@@ -107,7 +140,13 @@ async def _rewrap(database: Database, master: Keyring, id: str) -> bool:
         await transaction.connection.execute(
             update(wrapped_keys).where(wrapped_keys.c.id == id).values(wrapped=renewed)
         )
+        if log is not None:
+            await log.master(transaction, "rotate", master.active.id, replaced=sealed_by(row.wrapped))
     return True
+
+
+def _reason(error: SetupError | DragomanError) -> str:
+    return error.reason if isinstance(error, DragomanError) else "NOT_SET_UP"
 
 
 def _named(row: WrappedKey) -> str:
@@ -118,7 +157,12 @@ def _named(row: WrappedKey) -> str:
 
 
 async def rotate_data_key(
-    database: Database, master: Keyring, workspace_id: str, *, now: datetime, settle_seconds: float = SETTLE_SECONDS
+    database: Database,
+    master: Keyring,
+    workspace_id: str,
+    log: RotationLog,
+    *,
+    settle_seconds: float = SETTLE_SECONDS,
 ) -> DataRotation:
     """A new data key for a workspace; its credentials are sealed anew, and the old key goes when nothing names it.
 
@@ -126,7 +170,32 @@ async def rotate_data_key(
     lost and not refused. Raises SetupError for a master key that is missing, InternalError where
     the workspace's keys do not unwrap, NotFound, Unavailable.
     """
-    resumed = await _begin(database, master, workspace_id, now=now)
+    try:
+        done = await _rotate_data_key(database, master, workspace_id, log, settle_seconds)
+    except (SetupError, DragomanError) as error:
+        with contextlib.suppress(DragomanError):
+            async with database.write() as transaction:
+                await log.data(transaction, workspace_id, "rotate", "", outcome="failed", reason=_reason(error))
+        raise
+    if done.unreadable or done.still_used:
+        async with database.write() as transaction:
+            await log.data(
+                transaction,
+                workspace_id,
+                "rotate",
+                done.key_id or "",
+                outcome="failed",
+                reason="UNREADABLE" if done.unreadable else "STILL_USED",
+                unreadable=listed(done.unreadable),
+                still_used=listed(done.still_used),
+            )
+    return done
+
+
+async def _rotate_data_key(
+    database: Database, master: Keyring, workspace_id: str, log: RotationLog, settle_seconds: float
+) -> DataRotation:
+    resumed = await _begin(database, master, workspace_id, log)
     if resumed is None:
         return DataRotation(key_id=None)
     await asyncio.sleep(settle_seconds)
@@ -136,7 +205,7 @@ async def rotate_data_key(
     for _ in range(_MOST_ROUNDS):
         known, ring = ring.ids(), await _data_keys(database, master, workspace_id)
         moved, unreadable = await _reseal(database, ring, workspace_id)
-        gone, left = await _remove_unused(database, workspace_id)
+        gone, left = await _remove_unused(database, workspace_id, log)
         resealed += moved
         removed += gone
         nothing_new = not moved and ring.ids() == known
@@ -153,7 +222,7 @@ async def rotate_data_key(
     )
 
 
-async def _begin(database: Database, master: Keyring, workspace_id: str, *, now: datetime) -> bool | None:
+async def _begin(database: Database, master: Keyring, workspace_id: str, log: RotationLog) -> bool | None:
     """Retire the key that seals and put a new one in its place, unless that was done: whether it was. None: no key."""
     async with database.write() as transaction:
         rows = await load_wrapped(transaction.connection, _of(workspace_id).with_for_update())
@@ -161,12 +230,17 @@ async def _begin(database: Database, master: Keyring, workspace_id: str, *, now:
             return None
         if any(row.retired for row in rows):
             return True
+        now = log.clock()
         retire = update(wrapped_keys).where(wrapped_keys.c.workspace_id == workspace_id).values(retired_at=now)
         await transaction.connection.execute(retire)
         try:
             await insert_data_key(database, transaction.connection, master, workspace_id, now=now)
         except UnknownKey as exc:
             raise _missing_master(exc) from None
+        active = _of(workspace_id).where(wrapped_keys.c.retired_at.is_(None))
+        (made,) = await load_wrapped(transaction.connection, active)
+        replaced = listed(sorted(row.id for row in rows))
+        await log.data(transaction, workspace_id, "rotate", made.id, replaced=replaced)
         transaction.changes(Part.CONFIGS)
     return False
 
@@ -235,7 +309,7 @@ async def _reseal_one(connection: AsyncConnection, ring: Keyring, workspace_id: 
     return len(changes), unreadable
 
 
-async def _remove_unused(database: Database, workspace_id: str) -> tuple[list[str], list[str]]:
+async def _remove_unused(database: Database, workspace_id: str, log: RotationLog) -> tuple[list[str], list[str]]:
     """Delete the retired keys that no credential names: which went, and which are left."""
     async with database.write() as transaction:
         # Locked: whoever stores a credential holds its key's row until the end (`keep_data_keys`), so what is read
@@ -249,6 +323,8 @@ async def _remove_unused(database: Database, workspace_id: str) -> tuple[list[st
         gone = sorted(retired - used)
         if gone:
             await transaction.connection.execute(delete(wrapped_keys).where(wrapped_keys.c.id.in_(gone)))
+            for key_id in gone:
+                await log.data(transaction, workspace_id, "remove", key_id)
     return gone, sorted(retired & used)
 
 

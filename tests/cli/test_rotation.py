@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import base64
+import os
+import pwd
 import secrets
 import signal
+import socket
 import sys
 
 from server.settings import load_settings
@@ -79,6 +82,31 @@ def test_a_workspaces_data_key_is_changed(dragoman: CommandLine) -> None:
     first, second = [dragoman.ok("keys", "rotate-data", "-w", "ws_one", "--json").json() for _ in range(2)]
     assert (first["resealed"], len(first["removed"]), first["unreadable"]) == (2, 1, [])
     assert second["removed"] == [first["data_key"]]
+
+
+def test_rotations_are_in_the_audit_log_with_who_ran_them_and_without_a_key(dragoman: CommandLine) -> None:
+    """Each step once, though commands are repeated."""
+    add(dragoman, "one")
+    (old,) = key_ids(dragoman)
+    for words in (("--generate",), ("--generate",), ("--drop-old",), ("--drop-old",)):
+        rotate(dragoman, *words)
+    (new,) = key_ids(dragoman)
+    data = dragoman.ok("keys", "rotate-data", "--json").json()
+    listing = dragoman.ok("audit", "list", "--org", "org", "--json")
+    found = [
+        (entry["action"], entry["object"], entry["key"], entry["outcome"])
+        for entry in reversed(listing.json())
+        if "_key." in entry["action"]
+    ]
+    assert found == [
+        ("master_key.rotate", new, "operator", "ok"),
+        ("master_key.remove", old, "operator", "ok"),
+        ("data_key.rotate", data["data_key"], "operator", "ok"),
+        ("data_key.remove", data["removed"][0], "operator", "ok"),
+    ]
+    by = f"by={pwd.getpwuid(os.getuid()).pw_name}@{socket.gethostname()}"
+    assert all(by in entry["details"] for entry in listing.json()), "every command says who ran it"
+    assert (dragoman.home / "master.key").read_text().strip() not in listing.out
 
 
 def test_a_server_serves_on_through_both_rotations(served: Served) -> None:

@@ -8,15 +8,19 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
-from server.core.access import ApiKey, Role, Workspace
+from server.core.access import ApiKey, Origin, Role, Workspace
 from server.core.ids import ID_ENTROPY_BYTES, sortable_id
 from server.core.provider_config import ProviderConfig
+from server.store.rotation_log import RotationLog
 
 WITHIN_SECONDS = 20.0
 
 
 def now() -> datetime:
     return datetime.now(UTC)
+
+
+LOG = RotationLog(now, Origin(command_by="ann@gateway-1"))
 
 
 def new_id(prefix: str) -> str:

@@ -31,7 +31,7 @@ from server.store.master_key import MasterKeySource, read_keyring
 from server.store.rotation import rotate_data_key
 from server.store.store import Store, StoreOptions, open_store
 from server.store.url import parse_url
-from tests.store.examples import a_config, now
+from tests.store.examples import LOG, a_config, now
 
 MASTER_KEY = "master.key"
 ACKNOWLEDGED = "acknowledged"
@@ -106,7 +106,7 @@ async def rotate_data_keys(url: Secret, home: Path) -> None:
     while True:
         ring = read_keyring(home / MASTER_KEY)
         try:
-            done = await rotate_data_key(database, ring, WORKSPACE, now=now(), settle_seconds=0.3)
+            done = await rotate_data_key(database, ring, WORKSPACE, LOG, settle_seconds=0.3)
         except SetupError:
             continue
         if done.key_id is not None:

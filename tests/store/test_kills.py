@@ -15,13 +15,14 @@ from pathlib import Path
 import pytest
 
 from server.cli.rotation import rotate_master_keys
+from server.core.audit import AuditFilter
 from server.core.secret import Secret
 from server.settings import Settings
 from server.store.master_key import create_master_key_file, read_keyring
 from server.store.rotation import rotate_data_key
 from server.store.schema import migrate
-from server.store.store import StoreOptions, open_store
-from tests.store.examples import a_workspace, now
+from server.store.store import Store, StoreOptions, open_store
+from tests.store.examples import LOG, a_workspace, now
 from tests.store.killed import ACKNOWLEDGED, MASTER_KEY, WORKSPACE, credential
 from tests.support.postgres import PostgresCluster
 from tests.support.process import PROJECT
@@ -80,6 +81,7 @@ async def test_what_was_acknowledged_is_there_and_everything_opens(
     async with open_store(StoreOptions(url=url), read_keyring(key_file), clock=now) as store:
         await store.access.create_workspace(a_workspace(id=WORKSPACE))
         digest = store.hasher.digest("dgm_a")
+        first_master = read_keyring(key_file).active.id
     dice = random.Random(50)
     async with nursery(url, tmp_path) as children:
         for _ in range(KILLS[kind]):
@@ -94,11 +96,24 @@ async def test_what_was_acknowledged_is_there_and_everything_opens(
     assert (done.still_needed, done.unreadable, others) == ((), (), frozenset())
     async with open_store(StoreOptions(url=url), read_keyring(key_file), clock=now) as store:
         ring = read_keyring(key_file)
-        turned = await rotate_data_key(store.database, ring, WORKSPACE, now=now(), settle_seconds=0)
+        turned = await rotate_data_key(store.database, ring, WORKSPACE, LOG, settle_seconds=0)
         assert (turned.still_used, turned.unreadable) == ((), ())
+        await look_at_log(store, first_master, lines)
     await look(url, tmp_path, digest)
     count = {word: sum(line[0] == word for line in lines) for word in ("stored", "deleted", "master", "data")}
     print(f"{KILLS[kind]} rounds, {3 * KILLS[kind]} kills, acknowledged: {count}")
+
+
+async def look_at_log(store: Store, first_master: str, lines: list[list[str]]) -> None:
+    """Each rotation that was acknowledged is in the audit log, and once; each key replaced the one before it."""
+    entries = await store.audit.list(AuditFilter(org_id="org_1", outcome="ok"), limit=10_000, oldest_first=True)
+    for kind in ("master", "data"):
+        rotated = [entry for entry in entries if entry.action == f"{kind}_key.rotate"]
+        ids = [entry.object_id for entry in rotated]
+        assert len(set(ids)) == len(ids)
+        assert {line[1] for line in lines if line[0] == kind} - {first_master} <= set(ids)
+        replaced = [entry.details["replaced"] for entry in rotated]
+        assert replaced[1:] == ids[:-1]
 
 
 def notes(home: Path) -> list[list[str]]:

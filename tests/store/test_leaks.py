@@ -16,7 +16,7 @@ from server.store.rotation import rotate_data_key, rotate_master
 from server.store.schema import migrate
 from server.store.store import Store, StoreOptions, open_store
 from server.store.tables import wrapped_keys
-from tests.store.examples import a_config, a_key, a_workspace, now
+from tests.store.examples import LOG, a_config, a_key, a_workspace, now
 from tests.support.canary import assert_absent
 from tests.support.postgres import PostgresCluster
 
@@ -56,10 +56,10 @@ async def test_stored_secrets_are_in_no_file_and_no_log(
         await store.configs.delete(gone.id)
         # One that is under way, with both keys there, and one that is done.
         rings = [master.with_key(Key.generate(), active=True) for _ in range(2)]
-        turned = await rotate_data_key(store.database, master, workspace.id, now=now(), settle_seconds=0)
+        turned = await rotate_data_key(store.database, master, workspace.id, LOG, settle_seconds=0)
         assert turned.resealed == 2
         for ring in (rings[0], Keyring(rings[1].active, [rings[0].active])):
-            assert (await rotate_master(store.database, ring)).rewrapped == 2
+            assert (await rotate_master(store.database, ring, LOG)).rewrapped == 2
         pictures = [repr(store), repr(store.snapshots.current()), repr(vars(store.vault)), repr(vars(store.hasher))]
         masters = [ring.active.material().hex() for ring in (master, *rings)]
         for secret in (CANARY, REPLACED, DELETED, key.reveal(), *masters):
@@ -94,9 +94,9 @@ async def test_of_what_was_replaced_deleted_or_rotated_away_not_even_the_sealed_
         current = store.snapshots.current().configs[workspace.id]
         gone += [config.sealed_secret or b"" for config in current]
         gone += await wrapped(store)
-        await rotate_data_key(store.database, master, workspace.id, now=now(), settle_seconds=0)
+        await rotate_data_key(store.database, master, workspace.id, LOG, settle_seconds=0)
         gone += await wrapped(store)
-        await rotate_master(store.database, master.with_key(Key.generate(), active=True))
+        await rotate_master(store.database, master.with_key(Key.generate(), active=True), LOG)
         kept = [config.sealed_secret or b"" for config in (await store.snapshots.refresh()).configs[workspace.id]]
         kept += await wrapped(store)
     assert names_in(tmp_path) == [path.name], "the journal is still there"

@@ -22,7 +22,7 @@ from server.store.rotation import rotate_data_key, rotate_master
 from server.store.store import Store, StoreOptions, open_store
 from server.store.tables import provider_configs, wrapped_keys
 from server.store.wrapped_keys import keep_data_keys
-from tests.store.examples import a_config, a_workspace, now, until
+from tests.store.examples import LOG, a_config, a_workspace, now, until
 
 
 class Place:
@@ -86,7 +86,7 @@ async def test_after_a_rotation_the_new_master_key_alone_opens_everything(url: S
     async with opened(url, Place(Keyring(old))) as store:
         made = [await add(store, (await store.access.create_workspace(a_workspace())).id, f"sk-{n}") for n in range(5)]
         digest = store.hasher.digest("dgm_a")
-        done = await rotate_master(store.database, Keyring(new, [old]))
+        done = await rotate_master(store.database, Keyring(new, [old]), LOG)
         assert (done.key_id, done.rewrapped, done.unreadable, done.still_needed) == (new.id, 6, (), ())
         assert await masters_named(store) == {new.id}
     async with opened(url, Place(Keyring(new))) as store:
@@ -100,7 +100,7 @@ async def test_after_a_rotation_the_new_master_key_alone_opens_everything(url: S
 async def test_a_rotation_that_is_done_has_nothing_to_do(store: Store, master: Keyring, workspace: Workspace) -> None:
     await add(store, workspace.id, "sk")
     ring = master.with_key(Key.generate(), active=True)
-    first, second = [await rotate_master(store.database, ring) for _ in range(2)]
+    first, second = [await rotate_master(store.database, ring, LOG) for _ in range(2)]
     assert (first.rewrapped, second.rewrapped) == (2, 0)
     assert first.still_needed == second.still_needed == ()
 
@@ -124,11 +124,11 @@ async def test_a_rotation_that_stopped_anywhere_goes_on_and_is_readable_meanwhil
 
             monkeypatch.setattr(rotation, "_rewrap", stopping)
             with pytest.raises(asyncio.CancelledError):
-                await rotate_master(store.database, both)
+                await rotate_master(store.database, both, LOG)
             async with opened(url, Place(both)) as after:
                 assert [opens(after, config) for config in made] == [f"sk-{n}" for n in range(4)]
         monkeypatch.undo()
-        assert (await rotate_master(store.database, both)).still_needed == ()
+        assert (await rotate_master(store.database, both, LOG)).still_needed == ()
         assert await masters_named(store) == {new.id}
 
 
@@ -139,7 +139,7 @@ async def test_nothing_new_is_sealed_by_the_old_master_key_once_a_rotation_has_b
     async with opened(url, place) as store:
         workspaces = [await store.access.create_workspace(a_workspace()) for _ in range(3)]
         await add(store, workspaces[0].id, "before")
-        await rotate_master(store.database, Keyring(new, [old]))
+        await rotate_master(store.database, Keyring(new, [old]), LOG)
         with pytest.raises(Unavailable, match="master key"):
             await add(store, workspaces[1].id, "without the new key")
         assert opens(store, (await current(store, workspaces[0].id))[0]) == "before"
@@ -164,7 +164,7 @@ async def test_a_server_that_meets_an_unknown_master_key_reads_its_keys_again(ur
     async with opened(url, place) as behind:
         async with opened(url, Place(Keyring(old))) as other:
             workspace = await other.access.create_workspace(a_workspace())
-            await rotate_master(other.database, Keyring(new, [old]))
+            await rotate_master(other.database, Keyring(new, [old]), LOG)
         place.ring = Keyring(new, [old])
         async with opened(url, Place(Keyring(new))) as ahead:
             await add(ahead, workspace.id, "sk")
@@ -180,7 +180,7 @@ async def test_a_key_file_that_comes_late_or_broken_is_read_again_until_it_holds
     place = Place(Keyring(old))
     async with opened(url, place) as behind:
         workspace = await behind.access.create_workspace(a_workspace())
-        await rotate_master(behind.database, Keyring(new, [old]))
+        await rotate_master(behind.database, Keyring(new, [old]), LOG)
         async with opened(url, Place(Keyring(new))) as ahead:
             await add(ahead, workspace.id, "sk")
         place.broken = True
@@ -206,7 +206,7 @@ async def test_a_master_key_that_is_none_of_the_databases_changes_nothing(store:
     await add(store, workspace.id, "sk")
     before = await masters_named(store)
     with pytest.raises(SetupError, match="not among those given"):
-        await rotate_master(store.database, Keyring(Key.generate()))
+        await rotate_master(store.database, Keyring(Key.generate()), LOG)
     assert await masters_named(store) == before
 
 
@@ -222,7 +222,7 @@ async def test_a_row_that_does_not_open_is_named_and_holds_up_no_other(
         statement = update(wrapped_keys).where(wrapped_keys.c.id == broken)
         sealed = foreign.seal(b"x" * 32, Purpose.DATA_KEY, workspace.id)
         await transaction.connection.execute(statement.values(wrapped=sealed))
-    done = await rotate_master(store.database, master.with_key(Key.generate(), active=True))
+    done = await rotate_master(store.database, master.with_key(Key.generate(), active=True), LOG)
     assert (done.rewrapped, done.unreadable, done.still_needed) == (2, (broken,), (foreign.id,))
 
 
@@ -236,7 +236,7 @@ async def test_after_a_rotation_credentials_are_sealed_by_the_new_data_key_and_t
     made = [await add(store, workspace.id, f"sk-{n}") for n in range(45)]
     foreign = await add(store, other.id, "foreign")
     (old,) = await data_keys_of(store, workspace.id)
-    done = await rotate_data_key(store.database, master, workspace.id, now=now(), settle_seconds=0)
+    done = await rotate_data_key(store.database, master, workspace.id, LOG, settle_seconds=0)
     assert (done.resumed, done.resealed, done.removed, done.unreadable, done.still_used) == (False, 90, (old,), (), ())
     assert await data_keys_of(store, workspace.id) == [done.key_id]
     after = await current(store, workspace.id)
@@ -252,7 +252,7 @@ async def test_every_server_opens_what_was_moved(url: Secret, store: Store, mast
         workspace = await store.access.create_workspace(a_workspace())
         config = await add(store, workspace.id, "sk")
         await other.snapshots.refresh()
-        done = await rotate_data_key(store.database, master, workspace.id, now=now(), settle_seconds=0)
+        done = await rotate_data_key(store.database, master, workspace.id, LOG, settle_seconds=0)
         (moved,) = await current(other, workspace.id)
         assert sealed_by(moved.sealed_key or b"") == done.key_id != sealed_by(config.sealed_key or b"")
         assert opens(other, moved) == opens(other, config) == "sk"
@@ -272,11 +272,11 @@ async def test_a_data_key_rotation_that_stopped_is_finished_by_the_next_run_and_
     for _ in range(2):
         monkeypatch.setattr(rotation, step, stop)
         with pytest.raises(asyncio.CancelledError):
-            await rotate_data_key(store.database, master, workspace.id, now=now(), settle_seconds=0)
+            await rotate_data_key(store.database, master, workspace.id, LOG, settle_seconds=0)
         monkeypatch.undo()
         assert [opens(store, config) for config in await current(store, workspace.id)] == ["sk"]
         assert len(await data_keys_of(store, workspace.id)) == 2
-    done = await rotate_data_key(store.database, master, workspace.id, now=now(), settle_seconds=0)
+    done = await rotate_data_key(store.database, master, workspace.id, LOG, settle_seconds=0)
     assert (done.resumed, done.removed) == (True, (old,))
     assert await data_keys_of(store, workspace.id) == [done.key_id]
 
@@ -304,13 +304,13 @@ async def test_creates_and_updates_during_rotations_are_neither_lost_nor_refused
         writers = [asyncio.create_task(write(each, f"w{n}")) for n, each in enumerate((store, other))]
         await until(lambda: len(written) > 2, "a first few writes")
         for _ in range(3):
-            done = await rotate_data_key(store.database, master, workspace.id, now=now())
+            done = await rotate_data_key(store.database, master, workspace.id, LOG)
             assert done.resealed
             assert not done.unreadable
         stop.set()
         await asyncio.gather(*writers)
         assert len(written) > 4
-    await rotate_data_key(store.database, master, workspace.id, now=now(), settle_seconds=0)
+    await rotate_data_key(store.database, master, workspace.id, LOG, settle_seconds=0)
     found = {config.id: opens(store, config) for config in await current(store, workspace.id)}
     assert found == written
     assert len(await data_keys_of(store, workspace.id)) == 1
@@ -322,7 +322,7 @@ async def test_an_update_that_was_read_before_a_rotation_keeps_its_credentials(
     """While the old key is there the old bytes come back and are moved by the next round; after it is gone the update
     is refused as one to be repeated, and nothing unreadable is stored."""
     config = await add(store, workspace.id, "sk")
-    done = await rotate_data_key(store.database, master, workspace.id, now=now(), settle_seconds=0)
+    done = await rotate_data_key(store.database, master, workspace.id, LOG, settle_seconds=0)
     with pytest.raises(Unavailable, match="replaced"):
         await store.configs.update(msgspec.structs.replace(config, name="new"), expected_etag=config.etag)
     (found,) = await current(store, workspace.id)
@@ -338,9 +338,7 @@ async def test_a_key_stays_while_a_write_that_needs_it_is_under_way(
     (old,) = await data_keys_of(store, workspace.id)
     async with store.database.write() as transaction:
         await keep_data_keys(transaction.connection, workspace.id, config.sealed_key)
-        turning = asyncio.create_task(
-            rotate_data_key(store.database, master, workspace.id, now=now(), settle_seconds=0)
-        )
+        turning = asyncio.create_task(rotate_data_key(store.database, master, workspace.id, LOG, settle_seconds=0))
         await asyncio.sleep(0.3)
         assert not turning.done()
         values = {"id": "cfg_late", "name": "late"}
@@ -356,7 +354,7 @@ async def test_a_key_stays_while_a_write_that_needs_it_is_under_way(
 async def test_a_workspace_without_a_data_key_has_nothing_to_rotate(
     store: Store, master: Keyring, workspace: Workspace
 ) -> None:
-    done = await rotate_data_key(store.database, master, workspace.id, now=now(), settle_seconds=0)
+    done = await rotate_data_key(store.database, master, workspace.id, LOG, settle_seconds=0)
     assert done.key_id is None
     assert await data_keys_of(store, workspace.id) == []
 
@@ -369,8 +367,8 @@ async def test_both_rotations_at_once_end_well(url: Secret) -> None:
         for id in ids:
             await add(store, id, f"sk-of-{id}")
         await asyncio.gather(
-            rotate_master(store.database, both),
-            *(rotate_data_key(store.database, both, id, now=now(), settle_seconds=0) for id in ids),
+            rotate_master(store.database, both, LOG),
+            *(rotate_data_key(store.database, both, id, LOG, settle_seconds=0) for id in ids),
         )
         assert await masters_named(store) == {new.id}
     async with opened(url, Place(Keyring(new))) as after:
