@@ -16,7 +16,7 @@ FROM python:3.13-slim
 RUN useradd --uid 10001 --user-group --no-create-home --home-dir /var/lib/dragoman --shell /usr/sbin/nologin dragoman \
  && install -d -o dragoman -g dragoman -m 0700 /var/lib/dragoman
 COPY --from=build /opt/dragoman /opt/dragoman
-# Inside a container, the loopback is nobody's neighbour.
+# Inside a container, the loopback is nobody's neighbour: name Envoy's network in DRAGOMAN_TRUSTED_PROXIES (docs/limits.md).
 ENV PATH=/opt/dragoman/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 \
     DRAGOMAN_GRPC_HOST=0.0.0.0 DRAGOMAN_HOME=/var/lib/dragoman
 USER 10001:10001

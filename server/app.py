@@ -247,6 +247,7 @@ def _interceptor(services: Services, settings: Settings, tokens: Credentials | N
             settings.max_calls_in_flight_per_key,
             settings.max_calls_in_flight_per_workspace,
         ),
+        proxies=settings.trusted_proxies,
     )
 
 

@@ -19,6 +19,7 @@ from msgspec import Meta
 
 from server.core.access import Role
 from server.core.endpoint import EndpointPolicy, IpNetwork
+from server.core.proxies import TrustedProxies
 from server.core.secret import Secret
 from server.core.setup import SetupError
 from server.core.token_issuer import PLAIN_ROLES, SIGNATURES, TokenIssuer
@@ -74,6 +75,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """PEM: its private key."""
     tls_client_ca_file: Path | None = None
     """PEM: authorities; who connects must have a certificate of one of them (mutual TLS). None: nobody needs one."""
+    trusted_proxies: TrustedProxies = TrustedProxies()
+    """Peers whose word counts for a caller's address and transport (`x-envoy-external-address`,
+    `x-dragoman-transport`); from all others these are ignored. Addresses, networks (CIDR), `unix` for Unix sockets and
+    `tls:NAME` for a client certificate's alternative name, separated by commas; `none` for nobody. Default: the
+    loopback."""
     http_port: Port = 8080
     """Where the dev profile's Envoy serves REST."""
     demo_port: Port = 8090
@@ -282,6 +288,22 @@ def _parse_endpoints(text: str) -> EndpointPolicy:
     return EndpointPolicy(frozenset(hosts), tuple(networks))
 
 
+def _parse_proxies(text: str) -> TrustedProxies:
+    networks: list[IpNetwork] = []
+    certificates: set[str] = set()
+    words = _parse_words(text.lower())
+    for place, word in enumerate(words, start=1):
+        if word.startswith("tls:") and word != "tls:":
+            certificates.add(word.removeprefix("tls:"))
+        elif word != "unix" and (word != "none" or len(words) > 1):
+            try:
+                networks.append(ipaddress.ip_network(word))
+            except ValueError:
+                expected = "addresses, networks, unix or tls:NAME, separated by commas, or none alone"
+                raise _Invalid(f"{expected}; number {place} is none of these") from None
+    return TrustedProxies(tuple(networks), "unix" in words, frozenset(certificates))
+
+
 def _parse_words(text: str) -> Words:
     return tuple(word.strip() for word in text.split(",") if word.strip())
 
@@ -306,4 +328,5 @@ _PARSERS: dict[Any, Callable[[str], Any]] = {
     Secret: Secret,
     Command: _parse_command,
     EndpointPolicy: _parse_endpoints,
+    TrustedProxies: _parse_proxies,
 }

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from server.core.access import Role
+from server.core.proxies import TrustedProxies
 from server.core.setup import SetupError
 from server.core.token_issuer import TokenIssuer
 from server.settings import Command, Settings, load_settings
@@ -48,6 +49,27 @@ def test_allowed_endpoints_are_hosts_with_ports_addresses_and_networks() -> None
 
 
 @pytest.mark.parametrize(
+    ("text", "proxies"),
+    [
+        ("", TrustedProxies()),
+        ("none", TrustedProxies(networks=())),
+        ("unix", TrustedProxies(networks=(), unix=True)),
+        (
+            "10.1.0.0/16, 192.0.2.7, ::1, tls:Proxy.internal, tls:spiffe://mesh/envoy",
+            TrustedProxies(
+                networks=tuple(map(ipaddress.ip_network, ("10.1.0.0/16", "192.0.2.7", "::1"))),
+                certificates=frozenset({"proxy.internal", "spiffe://mesh/envoy"}),
+            ),
+        ),
+    ],
+)
+def test_trusted_proxies_are_addresses_networks_unix_sockets_and_certificates(
+    text: str, proxies: TrustedProxies
+) -> None:
+    assert load_settings({"DRAGOMAN_TRUSTED_PROXIES": text}).trusted_proxies == proxies
+
+
+@pytest.mark.parametrize(
     ("name", "text", "says"),
     [
         ("DRAGOMAN_GRPC_PORT", "65536", "a whole number of at least 0 and at most 65535"),
@@ -60,6 +82,10 @@ def test_allowed_endpoints_are_hosts_with_ports_addresses_and_networks() -> None
         ("DRAGOMAN_MASTER_KEY_COMMAND_SECONDS", "0", "a number greater than 0 and at most 300"),
         ("DRAGOMAN_ALLOWED_ENDPOINTS", "llm:8000,llm.internal", "number 2 is none"),
         ("DRAGOMAN_ALLOWED_ENDPOINTS", "llm:0", "number 1 is none"),
+        ("DRAGOMAN_TRUSTED_PROXIES", "10.0.0.1,envoy", "number 2 is none"),
+        ("DRAGOMAN_TRUSTED_PROXIES", "10.0.0.1/8", "number 1 is none"),
+        ("DRAGOMAN_TRUSTED_PROXIES", "none,10.0.0.1", "number 1 is none"),
+        ("DRAGOMAN_TRUSTED_PROXIES", "tls:", "number 1 is none"),
     ],
 )
 def test_a_value_that_is_none_is_refused_with_what_it_must_be(name: str, text: str, says: str) -> None:

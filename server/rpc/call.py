@@ -6,7 +6,6 @@ import logging
 import re
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import unquote
 
 import grpc
 
@@ -15,6 +14,7 @@ from server.core.errors import DragomanError
 from server.core.events import Usage
 from server.rpc.errors import as_dragoman, status_code
 from server.rpc.log import ERROR_LOGGER
+from server.rpc.peers import Peers
 
 _ADDRESS = re.compile(r"[0-9A-Fa-f.:%]{2,64}")
 
@@ -26,14 +26,16 @@ IN_BAND_TRANSPORTS = frozenset({"rest", "sse"})
 class Call:
     """Handed to the handlers of this project's services in the place of grpc's context.
 
-    transport: `rest`, `sse` or `grpc` as the proxy says, "" for a direct caller. principal: None only where the method
-    is public. trailing: metadata to send at the end of a call that succeeds. The rest is what the access log tells.
+    transport: `rest`, `sse` or `grpc` as a trusted proxy says, "" for a direct caller. peers: says who is connected.
+    principal: None only where the method is public. trailing: metadata to send at the end of a call that succeeds. The
+    rest is what the access log tells.
     """
 
     method: str
     request_id: str
     transport: str
     context: grpc.aio.ServicerContext[Any, Any]
+    peers: Peers
     principal: Principal | None = None
     trailing: list[tuple[str, str | bytes]] = field(default_factory=list)
     code: grpc.StatusCode = grpc.StatusCode.OK
@@ -69,11 +71,10 @@ class Call:
 
     def peer(self) -> str:
         """Network address of who is connected: a proxy, or a direct caller. "" for another kind of connection."""
-        kind, _, place = (self.context.peer() or "").partition(":")
-        return unquote(place.rpartition(":")[0]).strip("[]") if kind in ("ipv4", "ipv6") else ""
+        return self.peers.of(self.context).address
 
     def address(self) -> str:
-        """Network address of the caller: what the proxy saw, where the call came through one; else the peer's."""
+        """Network address of the caller: what a trusted proxy saw, where the call came through one; else the peer's."""
         if self.transport:
             for name, value in self.context.invocation_metadata() or ():
                 if name == "x-envoy-external-address" and isinstance(value, str) and _ADDRESS.fullmatch(value):

@@ -17,11 +17,13 @@ from google.protobuf.message import Message
 
 from server.core.access import Principal, Role
 from server.core.errors import DragomanError, InternalError, InvalidRequest, PermissionDenied, Unauthenticated
+from server.core.proxies import TrustedProxies
 from server.rpc.audit import Refusals, note_refusal, with_origin
 from server.rpc.call import Call
 from server.rpc.compat.errors import dialect_trailers
 from server.rpc.errors import retry_after_header, to_status
 from server.rpc.log import ACCESS_LOGGER
+from server.rpc.peers import Peers
 from server.rpc.rules import RULES, Rule
 from server.rpc.validation import RequestValidator
 from server.services.limits import Slot
@@ -62,7 +64,8 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
     """Wraps each method once, when it is first called.
 
     in_flight: bounds the calls of a key and a workspace; None for no bounds. refusals: where attempts are noted that
-    were denied. now: a clock for durations, in seconds.
+    were denied. proxies: whose word counts for where a call came from; None for the loopback's. now: a clock for
+    durations, in seconds.
     """
 
     def __init__(
@@ -73,12 +76,14 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         rules: Mapping[str, Rule] = RULES,
         *,
         in_flight: InFlight | None = None,
+        proxies: TrustedProxies | None = None,
         now: Callable[[], float] = time.perf_counter,
     ) -> None:
         self._authenticator = authenticator
         self._validator = validator
         self._refusals = refusals
         self._in_flight = in_flight
+        self._peers = Peers(proxies or TrustedProxies())
         self._rules = rules
         self._now = now
         self._access_log = logging.getLogger(ACCESS_LOGGER)
@@ -121,7 +126,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 
         async def call_method(request: Any, context: _Context) -> Any:
             began = self._now()
-            call = _new_call(method, context)
+            call = _new_call(method, context, self._peers)
             slot: Slot | None = None
             try:
                 await self._identify(call, rule)
@@ -245,14 +250,15 @@ def _forget_frames(error: BaseException | None) -> None:
         error = error.__cause__ or error.__context__
 
 
-def _new_call(method: str, context: _Context) -> Call:
+def _new_call(method: str, context: _Context, peers: Peers) -> Call:
     request_id = transport = ""
     for name, value in context.invocation_metadata() or ():
         if name == "x-request-id" and isinstance(value, str) and _REQUEST_ID.fullmatch(value):
             request_id = value
         elif name == "x-dragoman-transport" and isinstance(value, str):
             transport = value
-    call = Call(method, request_id or secrets.token_hex(16), transport, context)
+    transport = peers.transport(context, transport)
+    call = Call(method, request_id or secrets.token_hex(16), transport, context, peers)
     call.trailing.extend(_request_id_trailer(call))
     return call
 
