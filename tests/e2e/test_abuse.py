@@ -12,6 +12,7 @@ import pytest
 from dragoman.v1 import chat_pb2 as pb
 from dragoman.v1 import model_service_pb2
 from server.core.caller_key import KEY_ENTROPY_BYTES, caller_key
+from server.core.secret import Secret
 from tests.e2e.errors import detail, error_of
 from tests.e2e.stack import Stack, running_stack
 
@@ -23,10 +24,11 @@ LIST = "/api/v1/ai/models"
 
 
 @pytest.fixture(scope="module")
-def strict(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+def strict(shared_database_url: Secret, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """A gateway with low limits."""
     with running_stack(
         tmp_path_factory.mktemp("strict"),
+        database_url=shared_database_url.reveal(),
         max_failed_authentications=str(MOST_FAILURES),
         failed_authentications_seconds="3600",
         max_calls_in_flight_per_key=str(PER_KEY),

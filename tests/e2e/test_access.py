@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 import uuid
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
+import grpc
 import httpx
 import pytest
 
-from tests.e2e.stack import OWN, Stack
+from dragoman.v1 import provider_config_service_pb2 as config_pb
+from tests.e2e.stack import OWN, Stack, Stubs
 
 pytestmark = pytest.mark.e2e
 
@@ -58,12 +62,48 @@ def test_each_surface_lets_in_whom_it_says(
     found = []
     for who in CALLERS:
         with stack.rest(who) as client:
-            named = {**body, "name": uuid.uuid4().hex} if path in ("/ai/llm", "/api/v1/access/keys") and body else body
-            response = client.request(verb, path, json=named or None)
-        found.append(response.status_code)
-        if response.status_code != 200:
-            assert response.json()["success"] is False
+            found.append(status_of(client, verb, path, body))
     assert tuple(found) == statuses
+
+
+def status_of(client: httpx.Client, verb: str, path: str, body: dict[str, Any]) -> int:
+    """Of a call by whoever the client is, with a name of its own where it makes something."""
+    named = {**body, "name": uuid.uuid4().hex} if path in ("/ai/llm", "/api/v1/access/keys") and body else body
+    response = client.request(verb, path, json=named or None)
+    if response.status_code != 200:
+        assert response.json()["success"] is False
+    return response.status_code
+
+
+@pytest.mark.parametrize(("by_rest", "by_grpc"), [(100, 0), (0, 100), (50, 50)], ids=["REST", "gRPC", "both"])
+async def test_of_a_hundred_creates_of_one_name_at_once_one_wins(stack: Stack, by_rest: int, by_grpc: int) -> None:
+    """All through Envoy; the others are told that the name is taken, and the log has one that succeeded."""
+    name = uuid.uuid4().hex
+    wanted = {"name": name, "ai_type": "OPENAI", "workspace_id": OWN, "secret": "sk-canary-of-a-hundred"}
+    async with (
+        httpx.AsyncClient(base_url=stack.envoy.url, headers=stack.headers("admin"), timeout=30) as rest,
+        grpc.aio.insecure_channel(stack.envoy.target) as channel,
+    ):
+        create = Stubs(channel).configs.CreateProviderConfig
+        request = config_pb.CreateProviderConfigRequest(**wanted)
+        outcomes = await asyncio.gather(
+            *(rest.post("/ai/llm", json=wanted) for _ in range(by_rest)),
+            *(create(request, metadata=stack.metadata("admin")) for _ in range(by_grpc)),
+            return_exceptions=True,
+        )
+        assert Counter(map(_code, outcomes)) == {"OK": 1, "ALREADY_EXISTS": 99}
+        listed = (await rest.get("/ai/llm", params={"pageSize": 1000})).json()["aiLlms"]
+        assert [each["name"] for each in listed].count(name) == 1
+        query: dict[str, str | int] = {"action": "provider_config.create", "outcome": "ok", "pageSize": 1000}
+        entries = (await rest.get("/api/v1/access/audit", params=query)).json()["entries"]
+        assert [entry["objectName"] for entry in entries].count(name) == 1
+
+
+def _code(outcome: Any) -> str:
+    """The status of a REST response, of a gRPC answer or of its error."""
+    if isinstance(outcome, httpx.Response):
+        return "OK" if outcome.status_code == 200 else str(outcome.json()["status"])
+    return outcome.code().name if isinstance(outcome, grpc.aio.AioRpcError) else "OK"
 
 
 # --- AccessService by REST --------------------------------------------------------------------------------------------

@@ -13,8 +13,10 @@ import grpc
 import pytest
 
 from dragoman.v1 import model_service_pb2
+from server.core.secret import Secret
 from tests.e2e.errors import detail, error_of
 from tests.e2e.stack import FOREIGN, OWN, Stack, running_stack
+from tests.e2e.test_access import CALLERS, SURFACES, status_of
 from tests.support.issuer import AUDIENCE, Issuer, SigningKey, serving
 
 pytestmark = pytest.mark.e2e
@@ -55,14 +57,20 @@ def oidc(issuer: Issuer) -> dict[str, str]:
     return {
         "oidc_issuer": issuer.url,
         "oidc_audience": AUDIENCE,
-        "oidc_roles": "gateway-user=member,gateway-admin=admin",
+        "oidc_roles": "gateway-guest=viewer,gateway-user=member,gateway-admin=admin,gateway-owner=org_admin",
+        "oidc_organisation": "org_1",
     }
 
 
 @pytest.fixture(scope="module")
-def trusting(issuer: Issuer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+def trusting(issuer: Issuer, shared_database_url: Secret, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """A gateway that takes the issuer's tokens."""
-    with running_stack(tmp_path_factory.mktemp("oidc"), allowed=[f"127.0.0.1:{issuer.port}"], **oidc(issuer)) as stack:
+    with running_stack(
+        tmp_path_factory.mktemp("oidc"),
+        allowed=[f"127.0.0.1:{issuer.port}"],
+        database_url=shared_database_url.reveal(),
+        **oidc(issuer),
+    ) as stack:
         yield stack
 
 
@@ -83,6 +91,46 @@ def test_a_token_calls_models_of_its_workspace_and_keys_still_do(
         ):
             answer = client.post(GENERATE, json={"prompt": "hi"}, headers=headers)
             assert answer.status_code == 200, answer.text
+
+
+BY_TOKEN: list[tuple[dict[str, Any], str | int]] = [
+    ({"role": "gateway-guest"}, "viewer"),
+    ({"role": "gateway-user"}, "member"),
+    ({"role": "gateway-admin"}, "admin"),
+    ({"role": "gateway-owner", "workspace": None}, "organisation"),
+    ({"role": "gateway-admin", "workspace": FOREIGN}, "foreign"),
+    ({"role": "gateway-admin", "workspace": "ws_none"}, 403),
+    ({"role": "admin"}, 403),
+    ({"role": "gateway-admin", "exp": 1}, 401),
+    ({"role": "gateway-admin", "aud": "another"}, 401),
+    ({"role": "gateway-admin", "iss": "https://another.test"}, 401),
+]
+"""Claims, and as which caller by key they end, or how they all do."""
+
+
+@pytest.mark.parametrize(
+    ("verb", "path", "body", "statuses"),
+    SURFACES,
+    ids=[f"{verb} {path.partition('?')[0]}" for verb, path, _, _ in SURFACES],
+)
+def test_each_surface_lets_in_by_token_whom_it_lets_in_by_key(
+    trusting: Stack,
+    issuer: Issuer,
+    key: SigningKey,
+    verb: str,
+    path: str,
+    body: dict[str, Any],
+    statuses: tuple[int, ...],
+) -> None:
+    by_key: dict[str | None, int] = dict(zip(CALLERS, statuses, strict=True))
+    public = by_key[None] == 200
+    expected, found = [], []
+    for claims, ends in BY_TOKEN:
+        expected.append(200 if public else by_key[ends] if isinstance(ends, str) else ends)
+        with trusting.rest(None) as client:
+            client.headers.update(bearer(issuer, key, **claims))
+            found.append(status_of(client, verb, path, body))
+    assert found == expected
 
 
 def test_role_and_workspace_of_a_token_bind_it(trusting: Stack, issuer: Issuer, key: SigningKey) -> None:

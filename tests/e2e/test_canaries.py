@@ -1,4 +1,4 @@
-"""A credential that went in comes out nowhere: no answer, error, header, log, file or reflection."""
+"""A credential that went in comes out nowhere: no answer, error, header, log, file or reflection. On both databases."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +19,13 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from dragoman.v1 import provider_config_service_pb2 as config_pb
 from tests.e2e.stack import NOBODY, OWN, PROVIDER_SECRET, Stack, running_stack
 from tests.support.canary import assert_absent
+from tests.support.databases import DATABASES
+from tests.support.postgres import new_cluster
 from tests.support.process import PROJECT
 
 pytestmark = pytest.mark.e2e
 
+NO_SECRET = "canary-of-a-name-6d20b9e48f17"
 CANARIES = {
     "made": "sk-canary-made-0d41c8e9a7b2f635",
     "key": "ak-canary-key-5be1947fd0c3a826",
@@ -28,15 +33,30 @@ CANARIES = {
     "deleted": "sk-canary-deleted-7ac2e95d18f0b346",
     "refused": "sk-canary-refused-e2b86f40d9c5a173",
     "in-url": "canary-in-url-f61d07b3c8a9e245",
+    "in-query": "sk-canary-in-query-b07d5e93c2f8a461",
     "unreadable": "sk-canary-unreadable-48c7e1f92d3ab605",
 }
 
 
-@pytest.fixture
-def talkative(tmp_path: Path) -> Iterator[Stack]:
-    """A gateway of its own that logs all it can."""
-    with running_stack(tmp_path, log_level="debug") as stack:
-        yield stack
+@dataclass(frozen=True)
+class Talkative:
+    """A gateway of its own that logs all it can. files: where its database has its files."""
+
+    stack: Stack
+    files: Path
+
+
+@pytest.fixture(params=DATABASES)
+def talkative(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Talkative]:
+    """On Postgres the database logs every statement with its values, too."""
+    if request.param == "sqlite":
+        with running_stack(tmp_path, log_level="debug") as stack:
+            yield Talkative(stack, stack.home)
+        return
+    with contextmanager(new_cluster)(log_statement="all") as cluster:
+        url = cluster.create_database()
+        with running_stack(tmp_path, log_level="debug", database_url=url) as stack:
+            yield Talkative(stack, cluster.directory)
 
 
 class Heard:
@@ -51,10 +71,17 @@ class Heard:
         return response.json() if response.headers.get("content-type", "").startswith("application/json") else None
 
 
-def test_no_credential_is_in_any_answer_log_or_file(talkative: Stack, tmp_path: Path) -> None:
-    """Made, changed, validated, used, listed, deleted, rotated, and refused in the ways that repeat what came."""
-    stack, heard = talkative, Heard()
-    body = {"name": "c", "aiType": "OPENAI", "workspaceId": OWN, "secret": CANARIES["made"], "key": CANARIES["key"]}
+def test_no_credential_is_in_any_answer_log_or_file(talkative: Talkative, tmp_path: Path) -> None:
+    """Made, changed, validated, used, listed, deleted, rotated, and refused in the ways that repeat what came. What may
+    be read in the database and in the answers is found there, which shows that a credential would be, too."""
+    stack, heard = talkative.stack, Heard()
+    body = {
+        "name": NO_SECRET,
+        "aiType": "OPENAI",
+        "workspaceId": OWN,
+        "secret": CANARIES["made"],
+        "key": CANARIES["key"],
+    }
     with stack.rest("admin") as rest:
         id = heard.rest(rest.post("/ai/llm", json=body), 200)["aiLlmId"]
         heard.rest(rest.put(f"/ai/llm/{id}", json={"secret": CANARIES["changed"]}), 200)
@@ -72,9 +99,15 @@ def test_no_credential_is_in_any_answer_log_or_file(talkative: Stack, tmp_path: 
         _refusals(rest, heard, body, id)
     _rotate(stack, heard)
     heard.texts += _reflected(stack)
-    places = [stack.home, *(path for path in tmp_path.rglob("*.log")), tmp_path / "envoy"]
-    for canary in (*CANARIES.values(), PROVIDER_SECRET):
+    # It writes its access log when it ends.
+    stack.envoy.process.stop()
+    places: list[str | Path] = [stack.home, talkative.files, *tmp_path.rglob("*.log"), tmp_path / "envoy"]
+    callers = (stack.keys["admin"], stack.keys["organisation"])
+    for canary in (*CANARIES.values(), PROVIDER_SECRET, *callers):
         assert_absent(canary, *heard.texts, stack.server.output, *places)
+    for place in (talkative.files, "".join(heard.texts)):
+        with pytest.raises(AssertionError, match="stands in"):
+            assert_absent(NO_SECRET, place)
 
 
 def _refusals(rest: httpx.Client, heard: Heard, body: dict[str, str], id: str) -> None:
@@ -96,6 +129,8 @@ def _refusals(rest: httpx.Client, heard: Heard, body: dict[str, str], id: str) -
     for content in (f'{{"secret": "{unreadable}"', f'{{"secret": {unreadable}}}', f'"{unreadable}"', unreadable):
         heard.rest(rest.post("/ai/llm", content=content, headers={"content-type": "application/json"}), 400, 415)
     heard.rest(rest.put(f"/ai/llm/{id}", json={"secret": secret, "etag": "none"}), 400, 409)
+    for path in ("/ai/llm", "/ai/llm/available", f"/ai/llm/{id}", "/no/such/path"):
+        heard.rest(rest.get(path, params={"secret": CANARIES["in-query"], "key": CANARIES["in-query"]}), 200, 400, 404)
     heard.rest(rest.put("/ai/llm/cfg_none", json={"secret": secret}), 404)
     heard.rest(rest.post("/ai/llm", json={**body, "secret": secret}, headers={"authorization": "Bearer no"}), 401)
 

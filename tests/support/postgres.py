@@ -30,10 +30,12 @@ def find_binaries() -> Path | None:
 
 
 class PostgresCluster:
-    """start and stop may follow each other; the data stays until `remove`."""
+    """start and stop may follow each other; the data stays until `remove`. directory: all its files, the log too.
+    options: the server's settings beyond those that it needs here."""
 
-    def __init__(self, binaries: Path) -> None:
+    def __init__(self, binaries: Path, **options: str) -> None:
         self._binaries = binaries
+        self._options = options
         # Short: a Unix socket's path has 107 bytes.
         self.directory = Path(tempfile.mkdtemp(prefix="dgm-pg-"))
         self._server: subprocess.Popen[bytes] | None = None
@@ -63,8 +65,8 @@ class PostgresCluster:
         return {"user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": [], "cwd": self.directory}
 
     def start(self) -> None:
-        options = {"listen_addresses": "", "fsync": "off", "unix_socket_directories": str(self.directory)}
-        flags = [part for name, value in options.items() for part in ("-c", f"{name}={value}")]
+        needed = {"listen_addresses": "", "fsync": "off", "unix_socket_directories": str(self.directory)}
+        flags = [part for name, value in (self._options | needed).items() for part in ("-c", f"{name}={value}")]
         with (self.directory / "log").open("ab") as log:
             self._server = subprocess.Popen(
                 [str(self._binaries / "postgres"), "-D", str(self.directory / "data"), *flags],
@@ -113,14 +115,14 @@ class PostgresCluster:
         return f"postgresql://{_ROLE}@/{name}?host={self.directory}"
 
 
-def new_cluster() -> Iterator[PostgresCluster]:
-    """A running cluster; skips outside CI where the machine has no Postgres."""
+def new_cluster(**options: str) -> Iterator[PostgresCluster]:
+    """A running cluster; skips outside CI where the machine has no Postgres. options: as of PostgresCluster."""
     binaries = find_binaries()
     if binaries is None:
         if os.environ.get("CI"):
             pytest.fail("CI needs Postgres' server binaries (initdb, postgres, ...)")
         pytest.skip("no Postgres server binaries here (initdb, postgres, ...)")
-    cluster = PostgresCluster(binaries)
+    cluster = PostgresCluster(binaries, **options)
     try:
         cluster.start()
         yield cluster
