@@ -28,7 +28,7 @@ from server.providers.transport.documents import HttpDocuments, trusting
 from server.providers.transport.guard import GuardedResolver
 from server.rpc.health import Lifecycle
 from server.rpc.interceptors import CallInterceptor
-from server.rpc.log import JsonFormatter
+from server.rpc.log import LineHandler
 from server.rpc.register import SERVICES, register
 from server.rpc.tls import CertificateFiles, ServerCertificates
 from server.rpc.validation import RequestValidator
@@ -90,9 +90,7 @@ def version() -> str:
 
 def configure_logging(settings: Settings) -> None:
     """JSON lines on stderr, for this process."""
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JsonFormatter())
-    logging.basicConfig(level=settings.log_level.upper(), handlers=[handler], force=True)
+    logging.basicConfig(level=settings.log_level.upper(), handlers=[LineHandler(sys.stderr)], force=True)
     # What libraries say of their own work at info is noise in a service's log.
     for name in ("aiohttp", "aiosqlite", "alembic", "asyncio", "sqlalchemy"):
         logging.getLogger(name).setLevel(logging.WARNING)

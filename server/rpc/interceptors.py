@@ -18,11 +18,11 @@ from google.protobuf.message import Message
 from server.core.access import Principal, Role
 from server.core.errors import DragomanError, InternalError, InvalidRequest, PermissionDenied, Unauthenticated
 from server.core.proxies import TrustedProxies
+from server.rpc.access_log import AccessLine, AccessLog
 from server.rpc.audit import Refusals, note_refusal, with_origin
 from server.rpc.call import Call
 from server.rpc.compat.errors import dialect_trailers
 from server.rpc.errors import retry_after_header, to_status
-from server.rpc.log import ACCESS_LOGGER
 from server.rpc.peers import Peers
 from server.rpc.rules import RULES, Rule
 from server.rpc.validation import RequestValidator
@@ -86,7 +86,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         self._peers = Peers(proxies or TrustedProxies())
         self._rules = rules
         self._now = now
-        self._access_log = logging.getLogger(ACCESS_LOGGER)
+        self._access_log = AccessLog()
         self._wrapped: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
 
     async def intercept_service(
@@ -218,8 +218,8 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 
     def _log(self, call: Call, seconds: float, *, quiet: bool) -> None:
         level = logging.DEBUG if quiet else logging.INFO
-        if self._access_log.isEnabledFor(level):
-            self._access_log.log(level, "call", extra={"fields": _access_fields(call, seconds)})
+        if self._access_log.wants(level):
+            self._access_log.write(level, _access_line(call, seconds))
 
 
 def presented_key(metadata: Any) -> str:
@@ -284,19 +284,18 @@ def _name(role: Role) -> str:
     return role.name.lower()
 
 
-def _access_fields(call: Call, seconds: float) -> dict[str, object]:
-    fields: dict[str, object] = {
-        "method": call.method,
-        "status": getattr(call.code, "name", str(call.code)),
-        "duration_ms": round(seconds * 1000, 1),
-        "request_id": call.request_id,
-        "transport": call.transport or "direct",
-        "reason": call.reason,
-        "key_id": call.principal.key_id if call.principal else "",
-        "workspace_id": call.workspace_id,
-        "provider": call.provider,
-        "model": call.model,
-        "prompt_tokens": call.usage.prompt_tokens,
-        "completion_tokens": call.usage.completion_tokens,
-    }
-    return {name: value for name, value in fields.items() if value not in ("", None)}
+def _access_line(call: Call, seconds: float) -> AccessLine:
+    return AccessLine(
+        method=call.method,
+        status=getattr(call.code, "name", str(call.code)),
+        duration_ms=round(seconds * 1000, 1),
+        request_id=call.request_id,
+        transport=call.transport or "direct",
+        reason=call.reason,
+        key_id=call.principal.key_id if call.principal else "",
+        workspace_id=call.workspace_id,
+        provider=call.provider,
+        model=call.model,
+        prompt_tokens=call.usage.prompt_tokens,
+        completion_tokens=call.usage.completion_tokens,
+    )

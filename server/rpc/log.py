@@ -7,13 +7,15 @@ their arguments.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import PurePath
 from types import NoneType
+from typing import TextIO
 
 import msgspec
 
@@ -29,6 +31,10 @@ _PLAIN = frozenset({str, int, float, bool, NoneType})
 _MOST_CAUSES = 8
 _MOST_FRAMES = 30
 
+_ATOMIC_WRITE = 4096
+"""Most characters that a pipe takes as one piece on Linux (PIPE_BUF), so that lines of processes that share one do not
+mix."""
+
 
 class JsonFormatter(logging.Formatter):
     """Formats a record as one line of JSON: time, level, logger, message, the mapping `fields` of `extra`, and `error`
@@ -36,12 +42,12 @@ class JsonFormatter(logging.Formatter):
 
     def __init__(self) -> None:
         super().__init__()
-        self._second = (-1, "")
+        self._clock = Clock()
 
     def format(self, record: logging.LogRecord) -> str:
         own = record.name == OWN_LOGGER or record.name.startswith(OWN_LOGGER + ".")
         line: dict[str, object] = {
-            "time": self._time(record.created),
+            "time": self._clock.text(record.created),
             "level": record.levelname.lower(),
             "logger": record.name,
             "message": record.getMessage() if own else str(record.msg).partition("\n")[0],
@@ -53,12 +59,23 @@ class JsonFormatter(logging.Formatter):
             line["error"] = describe(record.exc_info[1])
         return _encode(line)
 
-    def _time(self, created: float) -> str:
-        """RFC 3339 in UTC, to the millisecond. Lines come by the hundred a second: its text is kept for one."""
-        second = int(created)
-        if second != self._second[0]:
-            self._second = (second, time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second)))
-        return f"{self._second[1]}.{int((created - second) * 1000):03}+00:00"
+
+class Clock:
+    """Times as lines have them. Lines come by the hundred a second: a second's text is kept for it."""
+
+    __slots__ = ("_second", "_text")
+
+    def __init__(self) -> None:
+        self._second = -1
+        self._text = ""
+
+    def text(self, at: float) -> str:
+        """`at`, in seconds since the epoch, by RFC 3339 in UTC, to the millisecond."""
+        second = int(at)
+        if second != self._second:
+            self._text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
+            self._second = second
+        return f"{self._text}.{int((at - second) * 1000):03}+00:00"
 
 
 def _encode(line: dict[str, object]) -> str:
@@ -89,3 +106,62 @@ def _frames(error: BaseException) -> list[str]:
     return [f"{'/'.join(PurePath(code.co_filename).parts[-3:])}:{line} {code.co_name}" for code, line in walked][
         -_MOST_FRAMES:
     ]
+
+
+class LineHandler(logging.StreamHandler[TextIO]):
+    """Writes records to `stream` as JsonFormatter has them, and ready lines of one turn of the event loop together.
+
+    What was handed over does not stay unwritten: a record takes the lines before it along, and `logging` flushes its
+    handlers when the process exits.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__(stream)
+        self.setFormatter(JsonFormatter())
+        self._lines: list[str] = []
+
+    def write_soon(self, line: str) -> None:
+        """Write a line, without its end, when the event loop's turn is over; at once where no loop runs."""
+        self.acquire()
+        try:
+            self._lines.append(line)
+            first = len(self._lines) == 1
+        finally:
+            self.release()
+        if first:
+            try:
+                asyncio.get_running_loop().call_soon(self.flush)
+            except RuntimeError:
+                self.flush()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._write_lines()
+        super().emit(record)
+
+    def flush(self) -> None:
+        self.acquire()
+        try:
+            self._write_lines()
+            super().flush()
+        finally:
+            self.release()
+
+    def _write_lines(self) -> None:
+        lines, self._lines = self._lines, []
+        try:
+            for piece in _pieces(lines):
+                self.stream.write(piece)
+        except Exception:  # noqa: BLE001 - as `logging` takes what a stream raises: a log that fails stops no call
+            self.handleError(logging.makeLogRecord({"name": OWN_LOGGER, "msg": "%d lines", "args": (len(lines),)}))
+
+
+def _pieces(lines: list[str]) -> Iterator[str]:
+    """The lines with their ends, as many at once as a pipe takes in one piece."""
+    piece = ""
+    for line in lines:
+        if piece and len(piece) + len(line) >= _ATOMIC_WRITE:
+            yield piece
+            piece = ""
+        piece += line + "\n"
+    if piece:
+        yield piece
