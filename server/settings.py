@@ -89,6 +89,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Client commands only (`chat`, `models`, ...): the caller's key."""
     workspace: str = ""
     """Client commands only: the workspace's id, for a key that has none of its own."""
+    caller_tls_ca_file: Path | None = None
+    """Client commands only; PEM: authorities that the server's certificate is checked by. None: the system's."""
+    caller_tls_cert_file: Path | None = None
+    """These commands, `health` and `doctor` only; PEM: the certificate for a server that wants one (mutual TLS)."""
+    caller_tls_key_file: Path | None = None
+    """PEM: its private key."""
 
     oidc_issuer: str = ""
     """An OpenID Connect issuer's URL: its tokens are taken beside keys (docs/access-tokens.md). "": keys alone."""
@@ -202,6 +208,8 @@ def _contradictions(values: Mapping[str, Any]) -> list[str]:
         problems.append("DRAGOMAN_TLS_CERT_FILE and DRAGOMAN_TLS_KEY_FILE belong together; give both of them.")
     elif "tls_client_ca_file" in values and "tls_cert_file" not in values:
         problems.append("DRAGOMAN_TLS_CLIENT_CA_FILE needs DRAGOMAN_TLS_CERT_FILE and DRAGOMAN_TLS_KEY_FILE.")
+    if ("caller_tls_cert_file" in values) != ("caller_tls_key_file" in values):
+        problems.append("DRAGOMAN_CALLER_TLS_CERT_FILE and DRAGOMAN_CALLER_TLS_KEY_FILE belong together; give both.")
     return problems + _issuer_problems(values)
 
 

@@ -105,6 +105,11 @@ def test_all_problems_are_told_at_once() -> None:
     assert len(str(caught.value).splitlines()) == 3
 
 
+def test_a_callers_certificate_has_its_key_beside_it() -> None:
+    with pytest.raises(SetupError, match="belong together"):
+        load_settings({"DRAGOMAN_CALLER_TLS_CERT_FILE": "c.pem"})
+
+
 def test_a_certificate_has_its_key_beside_it_and_client_authorities_are_of_no_use_alone() -> None:
     files = {"DRAGOMAN_TLS_CERT_FILE": "c.pem", "DRAGOMAN_TLS_KEY_FILE": "k.pem", "DRAGOMAN_TLS_CLIENT_CA_FILE": "a"}
     assert load_settings(files).tls_files() == (Path("c.pem"), Path("k.pem"), Path("a"))

@@ -13,18 +13,31 @@ from typing import Annotated, Any, TextIO
 import typer
 
 from server.cli.access import WorkspaceOption
-from server.cli.client import AddressOption, Caller, CallFailed, KeyFileOption, TlsOption, calling
+from server.cli.client import (
+    AddressOption,
+    Caller,
+    CallFailed,
+    KeyFileOption,
+    TlsCaOption,
+    TlsCertOption,
+    TlsKeyOption,
+    TlsOption,
+    Way,
+    calling,
+    way,
+)
 from server.cli.context import setup_of
 
 INTERRUPTED = 130
 """Exit status after Ctrl-C, as shells have it."""
 
 
-def chat(
+def chat(  # noqa: PLR0913 - each is an option of the command
     ctx: typer.Context,
     prompt: Annotated[
         str, typer.Argument(help="What to ask. Default: stdin in a pipe, a conversation on a terminal.")
     ] = "",
+    *,
     model: Annotated[str, typer.Option("--model", "-m", help="provider/model. Default: the workspace's.")] = "",
     system: Annotated[str, typer.Option("--system", "-s", help="System text.")] = "",
     temperature: Annotated[float | None, typer.Option(help="Sampling temperature, 0 to 2.")] = None,
@@ -33,6 +46,9 @@ def chat(
     address: AddressOption = "",
     key_file: KeyFileOption = None,
     tls: TlsOption = False,
+    tls_ca: TlsCaOption = None,
+    tls_cert: TlsCertOption = None,
+    tls_key: TlsKeyOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print each event as a line of JSON.")] = False,
 ) -> None:
     """Ask a model; the answer comes as it is made. Ctrl-C cancels it."""
@@ -50,15 +66,16 @@ def chat(
         temperature=temperature,
         max_tokens=max_tokens,
     )
-    with calling(settings, address, key_file, tls=tls) as caller:
+    there = way(settings, address, key_file, tls=tls, ca=tls_ca, certificate=tls_cert, key=tls_key)
+    with calling(settings, there) as caller:
         if prompt:
             if not _turn(caller, request, prompt, as_json=as_json):
                 raise typer.Exit(INTERRUPTED)
             return
-    _converse(ctx, request, address, key_file, tls=tls, as_json=as_json)
+    _converse(ctx, request, there, as_json=as_json)
 
 
-def _converse(ctx: typer.Context, request: Any, address: str, key_file: Any, *, tls: bool, as_json: bool) -> None:
+def _converse(ctx: typer.Context, request: Any, there: Way, *, as_json: bool) -> None:
     """Turn after turn, until end of input. A turn that fails is taken back, and the next one may be asked."""
     _aside("A conversation; Ctrl-D ends it, Ctrl-C cancels an answer. Texts alone are sent back to the model.")
     while True:
@@ -72,7 +89,7 @@ def _converse(ctx: typer.Context, request: Any, address: str, key_file: Any, *, 
         kept = len(request.messages)
         done = False
         try:
-            with calling(setup_of(ctx).settings, address, key_file, tls=tls) as caller:
+            with calling(setup_of(ctx).settings, there) as caller:
                 done = _turn(caller, request, prompt, as_json=as_json)
         except CallFailed as error:
             print(f"error: {error}", file=sys.stderr)

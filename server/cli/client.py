@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
+from server.cli.tls import Tls, open_channel, read_tls
 from server.core.setup import SetupError
 from server.settings import Settings
 
@@ -25,7 +26,21 @@ KeyFileOption = Annotated[
         "--key-file", help="A file with the key, alone or as a DRAGOMAN_API_KEY= line. Default: that variable."
     ),
 ]
-TlsOption = Annotated[bool, typer.Option("--tls", help="Speak TLS, trusting the system's authorities.")]
+TlsOption = Annotated[bool, typer.Option("--tls", help="Speak TLS, trusting the system's authorities or --tls-ca.")]
+TlsCaOption = Annotated[
+    Path | None,
+    typer.Option("--tls-ca", help="PEM: who signs for the server. Means --tls. Default: DRAGOMAN_CALLER_TLS_CA_FILE."),
+]
+TlsCertOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--tls-cert",
+        help="PEM: for a server that wants certificates. Means --tls. Default: DRAGOMAN_CALLER_TLS_CERT_FILE.",
+    ),
+]
+TlsKeyOption = Annotated[
+    Path | None, typer.Option("--tls-key", help="PEM: its private key. Default: DRAGOMAN_CALLER_TLS_KEY_FILE.")
+]
 
 PAGE = 500
 
@@ -42,23 +57,47 @@ class Caller:
         self.metadata = (("authorization", f"Bearer {key}"),)
 
 
+class Way(NamedTuple):
+    """To which server, and as whom. tls: None to speak without it."""
+
+    address: str
+    key_file: Path | None
+    tls: Tls | None
+
+
+def way(
+    settings: Settings,
+    address: str,
+    key_file: Path | None,
+    *,
+    tls: bool,
+    ca: Path | None,
+    certificate: Path | None,
+    key: Path | None,
+) -> Way:
+    """What the options say, the settings where they say nothing. Raises SetupError for files that cannot be used."""
+    place = address or f"127.0.0.1:{settings.grpc_port}"
+    if not (tls or ca or certificate or key):
+        return Way(place, key_file, None)
+    if (certificate is None) != (key is None):
+        raise typer.BadParameter("give --tls-cert and --tls-key together")
+    if certificate is None:
+        certificate, key = settings.caller_tls_cert_file, settings.caller_tls_key_file
+    return Way(place, key_file, read_tls(ca or settings.caller_tls_ca_file, certificate, key))
+
+
 @contextlib.contextmanager
-def calling(settings: Settings, address: str, key_file: Path | None, *, tls: bool) -> Iterator[Caller]:
+def calling(settings: Settings, way: Way) -> Iterator[Caller]:
     """A Caller for the block. Raises SetupError without a key, CallFailed in place of grpc's errors."""
-    key = _key(settings, key_file)
+    key = _key(settings, way.key_file)
     import grpc  # noqa: PLC0415
 
-    place = address or f"127.0.0.1:{settings.grpc_port}"
     options = [("grpc.max_receive_message_length", settings.max_message_bytes)]
-    if tls:
-        channel = grpc.secure_channel(place, grpc.ssl_channel_credentials(), options)
-    else:
-        channel = grpc.insecure_channel(place, options)
-    with channel:
+    with open_channel(way.address, way.tls, options) as channel:
         try:
             yield Caller(channel, key)
         except grpc.RpcError as error:
-            raise CallFailed(explain(error, place)) from None
+            raise CallFailed(explain(error, way.address, tls=way.tls is not None)) from None
 
 
 def _key(settings: Settings, key_file: Path | None) -> str:
@@ -77,7 +116,7 @@ def _key(settings: Settings, key_file: Path | None) -> str:
     return keys[0]
 
 
-def explain(error: Any, place: str) -> str:
+def explain(error: Any, place: str, *, tls: bool = False) -> str:
     """What happened, whose fault it is, when to try again, what to do: from the status details, where there are any."""
     from google.rpc import error_details_pb2  # noqa: PLC0415
     from grpc_status import rpc_status  # noqa: PLC0415
@@ -87,10 +126,7 @@ def explain(error: Any, place: str) -> str:
     status = rpc_status.from_call(error)
     if status is None:
         if code == "UNAVAILABLE":
-            lines = [
-                f"No server answers at {place}.",
-                "do      start it ('dragoman serve' or 'make run'), or name --address",
-            ]
+            lines = _nobody_answers(place, tls=tls)
         return "\n  ".join([*lines, f"status  {code}"])
     info, retry, bad = error_details_pb2.ErrorInfo(), error_details_pb2.RetryInfo(), error_details_pb2.BadRequest()
     for detail in status.details:
@@ -112,20 +148,28 @@ def explain(error: Any, place: str) -> str:
     return "\n  ".join(lines)
 
 
+def _nobody_answers(place: str, *, tls: bool) -> list[str]:
+    lines = [
+        f"No server answers at {place}{' by TLS' if tls else ''}.",
+        "do      start it ('dragoman serve' or 'make run'), or name --address",
+    ]
+    if tls:
+        lines.append("        or see that --tls-ca signed for it, and that it takes --tls-cert if it wants one")
+    return lines
+
+
 def _retry(retryable: str, retry: Any) -> str:
     if retryable != "true":
         return "no"
     return f"after {retry.retry_delay.ToNanoseconds() / 1e9:g} s" if retry.HasField("retry_delay") else "yes"
 
 
-def remote_models(
-    settings: Settings, address: str, key_file: Path | None, *, tls: bool, workspace: str
-) -> Sequence[Any]:
+def remote_models(settings: Settings, way: Way, workspace: str) -> Sequence[Any]:
     """All of the workspace's models, as the server tells them. Raises SetupError, CallFailed."""
     from dragoman.v1 import model_service_pb2, model_service_pb2_grpc  # noqa: PLC0415
 
     found: list[Any] = []
-    with calling(settings, address, key_file, tls=tls) as caller:
+    with calling(settings, way) as caller:
         stub = model_service_pb2_grpc.ModelServiceStub(caller.channel)
         token = ""
         while True:

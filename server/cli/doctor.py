@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Iterator
 from enum import StrEnum
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 import typer
@@ -228,32 +228,28 @@ async def _check_configs(services: Services) -> AsyncIterator[Finding]:
 
 
 def check_server(settings: Settings) -> Iterator[Finding]:
-    """Whether a server answers at the gRPC port, or the port is free for one."""
-    import grpc  # noqa: PLC0415
-    from grpc_health.v1 import health_pb2, health_pb2_grpc  # noqa: PLC0415
+    """Whether a server answers at the gRPC port, by TLS where the settings say so, or the port is free for one."""
+    from server.cli.health import NoServer, probe  # noqa: PLC0415
 
-    place = f"127.0.0.1:{settings.grpc_port}"
     if _free(settings.grpc_port):
         yield Finding(Level.NOTE, "server", f"none runs; port {settings.grpc_port} is free for it.")
         return
     try:
-        with grpc.insecure_channel(place) as channel:
-            stub: Any = health_pb2_grpc.HealthStub(channel)
-            answer = stub.Check(health_pb2.HealthCheckRequest(), timeout=_PROBE_SECONDS, wait_for_ready=True)
-    except grpc.RpcError:
-        yield Finding(
-            Level.PROBLEM,
-            "server",
-            f"what listens at {place} is no gRPC server.",
-            "Stop it, or set DRAGOMAN_GRPC_PORT.",
-        )
-        return
-    if answer.status == health_pb2.HealthCheckResponse.SERVING:
-        yield Finding(Level.OK, "server", f"serves at {place}.")
+        place, serves = probe(settings)
+    except SetupError as error:
+        yield Finding(Level.PROBLEM, "server", error.message, error.mend)
+    except NoServer as error:
+        mend = "Stop what listens there, or set DRAGOMAN_GRPC_PORT."
+        if settings.tls_cert_file is not None:
+            mend += " One that wants certificates: set DRAGOMAN_CALLER_TLS_CERT_FILE."
+        yield Finding(Level.PROBLEM, "server", f"{error}, and the port is taken.", mend)
     else:
-        yield Finding(
-            Level.PROBLEM, "server", f"runs at {place} and does not serve.", "It starts or stops; see its log."
-        )
+        if serves:
+            yield Finding(Level.OK, "server", f"serves at {place}.")
+        else:
+            yield Finding(
+                Level.PROBLEM, "server", f"runs at {place} and does not serve.", "It starts or stops; see its log."
+            )
 
 
 def check_rest(settings: Settings) -> Iterator[Finding]:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from server.cli import access, audit, chat, doctor, models, providers, rotation, service
+from server.cli import access, audit, chat, doctor, health, models, providers, rotation, service
 from server.cli.client import CallFailed
 from server.cli.context import Setup
 from server.core.errors import DragomanError
@@ -43,6 +43,7 @@ app.add_typer(models.models, name="models")
 app.add_typer(audit.audit, name="audit")
 app.command()(chat.chat)
 app.command()(doctor.doctor)
+app.command()(health.health)
 
 
 def _print_version(wanted: bool) -> None:

@@ -8,7 +8,17 @@ import typer
 
 from server.cli import model_settings
 from server.cli.access import JsonOption, WorkspaceOption
-from server.cli.client import AddressOption, KeyFileOption, RemoteOption, TlsOption, remote_models
+from server.cli.client import (
+    AddressOption,
+    KeyFileOption,
+    RemoteOption,
+    TlsCaOption,
+    TlsCertOption,
+    TlsKeyOption,
+    TlsOption,
+    remote_models,
+    way,
+)
 from server.cli.context import pick_workspace, setup_of, with_services
 from server.cli.output import Row, show_row, show_rows
 
@@ -30,6 +40,9 @@ def list_models(
     address: AddressOption = "",
     key_file: KeyFileOption = None,
     tls: TlsOption = False,
+    tls_ca: TlsCaOption = None,
+    tls_cert: TlsCertOption = None,
+    tls_key: TlsKeyOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """List the workspace's models."""
@@ -39,7 +52,9 @@ def list_models(
         return [_local_row(model) for model in services.models.list(place.id)]
 
     if remote:
-        found = remote_models(setup_of(ctx).settings, address, key_file, tls=tls, workspace=workspace)
+        settings = setup_of(ctx).settings
+        there = way(settings, address, key_file, tls=tls, ca=tls_ca, certificate=tls_cert, key=tls_key)
+        found = remote_models(settings, there, workspace)
         rows = [_remote_row(model) for model in found]
     else:
         rows = with_services(ctx, work)

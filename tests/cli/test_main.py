@@ -17,6 +17,7 @@ COMMANDS = [
     ["migrate"],
     ["chat"],
     ["doctor"],
+    ["health"],
     *(["keys", word] for word in ("create", "list", "revoke")),
     *(["workspaces", word] for word in ("create", "list")),
     *(["providers", word] for word in ("list", "add", "validate", "remove")),
