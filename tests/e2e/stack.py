@@ -109,9 +109,10 @@ def server_environ(home: Path, **settings: str) -> dict[str, str]:
     return {**inherited, **own, "DRAGOMAN_HOME": str(home)}
 
 
-def start_server(environ: dict[str, str], log: Path | None = None) -> RunningProcess:
-    """`dragoman serve` as a process, returned once it takes calls."""
-    process = RunningProcess([sys.executable, "-m", "server", "serve"], env=environ, log=log)
+def start_server(environ: dict[str, str], log: Path | None = None, *, names: Sequence[str] = ()) -> RunningProcess:
+    """`dragoman serve` as a process, returned once it takes calls. names: hosts that lead to this machine for it."""
+    module = ["tests.e2e.named_server", ",".join(names)] if names else ["server", "serve"]
+    process = RunningProcess([sys.executable, "-m", *module], env=environ, log=log)
     try:
         process.wait_for_port(int(environ["DRAGOMAN_GRPC_PORT"]))
     except BaseException:
@@ -122,12 +123,17 @@ def start_server(environ: dict[str, str], log: Path | None = None) -> RunningPro
 
 @contextmanager
 def running_stack(
-    folder: Path, *, template: str | None = None, allowed: Sequence[str] = (), **settings: str
+    folder: Path,
+    *,
+    template: str | None = None,
+    allowed: Sequence[str] = (),
+    names: Sequence[str] = (),
+    **settings: str,
 ) -> Iterator[Stack]:
     """A gateway with two workspaces; the own one has the demo provider as `demo` and its model as default.
 
-    folder: an empty one. template: in the place of envoy.yaml. allowed: further endpoints, as host:port. settings:
-    DRAGOMAN_ variables beyond the defaults, by lower-case name.
+    folder: an empty one. template: in the place of envoy.yaml. allowed: further endpoints, as host:port. names: hosts
+    that lead to this machine for it. settings: DRAGOMAN_ variables beyond the defaults, by lower-case name.
     """
     home = folder / "home"
     home.mkdir()
@@ -150,7 +156,7 @@ def running_stack(
         )
         config = load_settings({name: value for name, value in environ.items() if name.startswith("DRAGOMAN_")})
         keys = asyncio.run(_furnish(config, demo))
-        server = stack.enter_context(start_server(environ, folder / "server.log"))
+        server = stack.enter_context(start_server(environ, folder / "server.log", names=names))
         (folder / "envoy").mkdir()
         envoy = stack.enter_context(proxy(folder / "envoy", Address("127.0.0.1", config.grpc_port), template=template))
         yield Stack(home, config, environ, keys, demo, server, envoy)

@@ -27,13 +27,13 @@ CHAT: Final = "chat"
 
 _CODES: Final[Mapping[str, ErrorClass]] = MappingProxyType(
     {
-        # ResponseError.code of the API reference. An invalid prompt is one that moderation flagged.
+        # ResponseError.code of the API reference. An invalid prompt is one that moderation flagged. `server_error` is a
+        # vague word here, as a 503 says it too ("The engine is currently overloaded").
         "invalid_prompt": ProviderContentFiltered,
         "bio_policy": ProviderContentFiltered,
         "cyber_policy": ProviderContentFiltered,
         "image_content_policy_violation": ProviderContentFiltered,
         "vector_store_timeout": ProviderUnavailable,
-        "server_error": ProviderUnavailable,
         **dict.fromkeys(
             (
                 "invalid_image",

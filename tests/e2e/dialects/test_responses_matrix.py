@@ -1,4 +1,4 @@
-"""OpenAI's SDK by its Responses API to every wire: the same application, the same answers, whoever serves."""
+"""OpenAI's SDK by its Responses API to every provider: the same application, the same answers, whoever serves."""
 
 from __future__ import annotations
 
@@ -11,11 +11,22 @@ import openai
 import pydantic
 import pytest
 
+from tests.e2e.dialects.conftest import MODELS
+from tests.e2e.dialects.expected import (
+    THOUGHT,
+    as_documented,
+    check_thoughts_that_went_back,
+    forget_hangups,
+    signs_calls,
+)
 from tests.e2e.stack import Stack
+from tests.support.matrix import HIDDEN, Dialect, Provider, cell, feature
 from tests.support.wires import WireServer
 from tests.support.wires.scenes import PNG
 
 pytestmark = pytest.mark.e2e
+
+DIALECT: Dialect = "Responses"
 
 WEATHER: Any = {
     "type": "function",
@@ -36,10 +47,11 @@ def answer(sdk: openai.OpenAI, streamed: bool, **ask: Any) -> Any:
         return stream.get_final_response()
 
 
-def test_create(openai_sdk: openai.OpenAI, model: str) -> None:
-    """Text, status, usage and the request's own settings of a whole answer."""
-    response = openai_sdk.responses.create(
-        model=model, input="hello", instructions="Be brief.", temperature=0.5, metadata={"of": "a test"}
+@feature("create")
+def test_create(openai_at: openai.OpenAI, wires: WireServer, provider: Provider) -> None:
+    """Text, status, usage and the request's own settings of a whole answer, on the provider's own wire."""
+    response = openai_at.responses.create(
+        model=provider.model, input="hello", instructions="Be brief.", temperature=0.5, metadata={"of": "a test"}
     )
     assert response.output_text == "You said 'hello', under 'Be brief.'."
     assert (response.object, response.status, response.error) == ("response", "completed", None)
@@ -47,13 +59,15 @@ def test_create(openai_sdk: openai.OpenAI, model: str) -> None:
     assert response.usage is not None
     assert (response.usage.input_tokens, response.usage.output_tokens, response.usage.total_tokens) == (11, 7, 18)
     assert response.usage.input_tokens_details.cached_tokens == 3
+    assert wires.seen[-1][0] == provider.wire(DIALECT)
 
 
-def test_stream(openai_sdk: openai.OpenAI, model: str) -> None:
+@feature("stream")
+def test_stream(openai_at: openai.OpenAI, provider: Provider) -> None:
     """The events come in OpenAI's order and numbered, and add up to the answer that comes at once."""
-    ask: Any = {"model": model, "input": [{"role": "user", "content": "hello"}]}
-    whole = openai_sdk.responses.create(**ask)
-    events: list[Any] = list(openai_sdk.responses.create(**ask, stream=True))
+    ask: Any = {"model": provider.model, "input": [{"role": "user", "content": "hello"}]}
+    whole = openai_at.responses.create(**ask)
+    events: list[Any] = list(openai_at.responses.create(**ask, stream=True))
     kinds = [event.type for event in events]
     assert kinds[:4] == [
         "response.created",
@@ -72,17 +86,23 @@ def test_stream(openai_sdk: openai.OpenAI, model: str) -> None:
     text = "".join(event.delta for event in events[4:-4])
     assert text == whole.output_text == events[-1].response.output_text
     assert events[-1].response.usage == whole.usage
-    assert answer(openai_sdk, True, **ask).output_text == text
+    assert answer(openai_at, True, **ask).output_text == text
 
 
 @WAYS
-@pytest.mark.parametrize("words", ["weather", "weather parallel"])
-def test_tools_with_a_second_turn(openai_sdk: openai.OpenAI, model: str, words: str, streamed: bool) -> None:
+@pytest.mark.parametrize(
+    "words",
+    [
+        pytest.param("weather", marks=feature("tools")),
+        pytest.param("weather parallel", marks=feature("parallel tools")),
+    ],
+)
+def test_tools_with_a_second_turn(openai_at: openai.OpenAI, provider: Provider, words: str, streamed: bool) -> None:
     """Calls come as items, several as several; the SDK's own output goes back with the results, and the provider gets
     its signature again."""
-    ask: Any = {"model": model, "tools": [WEATHER]}
+    ask: Any = {"model": provider.model, "tools": [WEATHER]}
     items: list[Any] = [{"role": "user", "content": words}]
-    first = answer(openai_sdk, streamed, **ask, input=items)
+    first = answer(openai_at, streamed, **ask, input=items)
     assert first.status == "completed"
     calls = [item for item in first.output if item.type == "function_call"]
     cities = ["Paris", "Rome"] if "parallel" in words else ["Paris"]
@@ -92,90 +112,119 @@ def test_tools_with_a_second_turn(openai_sdk: openai.OpenAI, model: str, words: 
         {"type": "function_call_output", "call_id": call.call_id, "output": f"{city} is sunny"}
         for call, city in zip(calls, cities, strict=True)
     ]
-    second = answer(openai_sdk, streamed, **ask, input=items)
+    second = answer(openai_at, streamed, **ask, input=items)
     said = ", ".join(f"{city} is sunny" for city in cities)
-    assert second.output_text == f"The tools said {said} (signed)."
+    signed = signs_calls(provider.name, provider.wire(DIALECT))
+    assert second.output_text == f"The tools said {said} ({'signed' if signed else 'unsigned'})."
 
 
 @WAYS
-def test_thinking(openai_sdk: openai.OpenAI, wire: str, model: str, streamed: bool) -> None:
-    """Thoughts come as a reasoning item, and go back signed where their provider signs them."""
-    ask: Any = {"model": model, "reasoning": {"effort": "low", "summary": "auto"}, "max_output_tokens": 9000}
+@feature("thinking", "thoughts back")
+def test_thinking(openai_at: openai.OpenAI, wires: WireServer, provider: Provider, streamed: bool) -> None:
+    """Thoughts come as a reasoning item, where the provider shows them, and go back as it wants them."""
+    ask: Any = {"model": provider.model, "reasoning": {"effort": "low", "summary": "auto"}, "max_output_tokens": 9000}
     ask |= {"store": False, "include": ["reasoning.encrypted_content"]}
     items: list[Any] = [{"role": "user", "content": "think"}]
-    first = answer(openai_sdk, streamed, **ask, input=items)
-    assert first.output[0].type == "reasoning"
-    assert [part.text for part in first.output[0].summary] == ["Let me see."]
+    first = answer(openai_at, streamed, **ask, input=items)
+    if cell(DIALECT, "thinking", provider.name) == HIDDEN:
+        assert [item.type for item in first.output] == ["message"]
+        assert wires.last["reasoning_effort"] == "low"
+    else:
+        assert first.output[0].type == "reasoning"
+        assert [part.text for part in first.output[0].summary] == [THOUGHT]
     assert first.output_text == "Thought it through (unsigned)."
     items += [*first.output, {"role": "user", "content": "think again"}]
-    second = answer(openai_sdk, streamed, **ask, input=items)
-    signed = "unsigned" if wire == "chat" else "signed"  # Chat Completions has nothing to sign with
-    assert second.output_text == f"Thought it through ({signed})."
+    second = answer(openai_at, streamed, **ask, input=items)
+    check_thoughts_that_went_back(cell(DIALECT, "thoughts back", provider.name), wires, second.output_text, second)
 
 
 @WAYS
-def test_structured_output(openai_sdk: openai.OpenAI, model: str, streamed: bool) -> None:
+@feature("structured output")
+def test_structured_output(openai_at: openai.OpenAI, wires: WireServer, provider: Provider, streamed: bool) -> None:
     """A schema reaches the provider, and the SDK makes its own object of the answer."""
 
     class Place(pydantic.BaseModel):
         city: str
         form: str
 
-    if streamed:
-        with openai_sdk.responses.stream(model=model, input="json", text_format=Place) as stream:
-            parsed = stream.get_final_response().output_parsed
-    else:
-        parsed = openai_sdk.responses.parse(model=model, input="json", text_format=Place).output_parsed
-    assert parsed == Place(city="Paris", form="with a schema")
+    with as_documented(cell(DIALECT, "structured output", provider.name), wires):
+        if streamed:
+            with openai_at.responses.stream(model=provider.model, input="json", text_format=Place) as stream:
+                parsed = stream.get_final_response().output_parsed
+        else:
+            parsed = openai_at.responses.parse(model=provider.model, input="json", text_format=Place).output_parsed
+        assert parsed == Place(city="Paris", form="with a schema")
 
 
-def test_images(openai_sdk: openai.OpenAI, model: str) -> None:
-    """An image arrives byte for byte."""
-    url = f"data:image/png;base64,{base64.b64encode(PNG).decode()}"
+@pytest.mark.parametrize(
+    ("url", "size"),
+    [
+        pytest.param(
+            f"data:image/png;base64,{base64.b64encode(PNG).decode()}", len(PNG), marks=feature("images"), id="data"
+        ),
+        pytest.param("https://pictures.example/1.png", 30, marks=feature("images by URL"), id="URL"),
+    ],
+)
+def test_images(
+    openai_at: openai.OpenAI,
+    wires: WireServer,
+    provider: Provider,
+    url: str,
+    size: int,
+    request: pytest.FixtureRequest,
+) -> None:
+    """An image in a data URL arrives byte for byte, another URL as it is."""
+    (name,) = request.node.get_closest_marker("feature").args
     content: Any = [{"type": "input_text", "text": "see"}, {"type": "input_image", "image_url": url, "detail": "auto"}]
-    response = openai_sdk.responses.create(model=model, input=[{"role": "user", "content": content}])
-    assert response.output_text == f"I see 1 image of {len(PNG)} bytes."
+    with as_documented(cell(DIALECT, name, provider.name), wires):
+        response = openai_at.responses.create(model=provider.model, input=[{"role": "user", "content": content}])
+        assert response.output_text == f"I see 1 image of {size} bytes."
 
 
 @WAYS
-def test_length(openai_sdk: openai.OpenAI, model: str, streamed: bool) -> None:
+@feature("token limit")
+def test_length(openai_at: openai.OpenAI, provider: Provider, streamed: bool) -> None:
     """An answer that ran out of tokens is incomplete, and says why."""
-    ask: Any = {"model": model, "input": "long"}
+    ask: Any = {"model": provider.model, "input": "long"}
     if streamed:
-        last: Any = list(openai_sdk.responses.create(**ask, stream=True))[-1]
+        last: Any = list(openai_at.responses.create(**ask, stream=True))[-1]
         assert last.type == "response.incomplete"
         response = last.response
     else:
-        response = openai_sdk.responses.create(**ask)
+        response = openai_at.responses.create(**ask)
     assert (response.status, response.incomplete_details.reason) == ("incomplete", "max_output_tokens")
     assert response.output[0].status == "incomplete"
     assert response.output_text == "It is cut"
 
 
-@WAYS
 @pytest.mark.parametrize(
     ("status", "kind"),
     [
         (400, openai.BadRequestError),
+        (401, openai.AuthenticationError),
         (404, openai.NotFoundError),
         (429, openai.RateLimitError),
         (500, openai.InternalServerError),
     ],
 )
+@feature("errors")
 def test_the_providers_refusals(
-    openai_sdk: openai.OpenAI, model: str, status: int, kind: type[openai.APIStatusError], streamed: bool
+    openai_at: openai.OpenAI, provider: Provider, status: int, kind: type[openai.APIStatusError]
 ) -> None:
-    """A refusal before the answer is the SDK's typed error, with the wait that the provider asked for."""
-    with pytest.raises(kind) as caught:
-        openai_sdk.responses.create(model=model, input=f"fail {status}", stream=streamed)
-    if status == 429:
-        assert caught.value.response.headers["retry-after"] == "7"
+    """A refusal before the answer is the SDK's typed error, by whatever status the provider says it (a wrong key is a
+    400 at some), with the wait that the provider asked for; whole and streamed."""
+    for streamed in (False, True):
+        with pytest.raises(kind) as caught:
+            openai_at.responses.create(model=provider.model, input=f"fail {status}", stream=streamed)
+        assert caught.value.status_code == (503 if status == 500 else status)
+        assert caught.value.response.headers.get("retry-after") == ("7" if status == 429 else None)
 
 
-def test_a_failure_in_the_stream(openai_sdk: openai.OpenAI, model: str) -> None:
+@feature("broken stream")
+def test_a_failure_in_the_stream(openai_at: openai.OpenAI, provider: Provider) -> None:
     """An answer that breaks off is the SDK's error, after what came of it."""
     seen = ""
-    stream = openai_sdk.responses.create(model=model, input="break", stream=True)
+    stream = openai_at.responses.create(model=provider.model, input="break", stream=True)
     with pytest.raises(openai.APIError) as caught:  # noqa: PT012  what came before counts
         for event in stream:
             if event.type == "response.output_text.delta":
@@ -184,9 +233,11 @@ def test_a_failure_in_the_stream(openai_sdk: openai.OpenAI, model: str) -> None:
     assert caught.value.type == "server_error"
 
 
-def test_a_caller_that_leaves(openai_sdk: openai.OpenAI, wires: WireServer, model: str) -> None:
+@feature("leaving")
+def test_a_caller_that_leaves(openai_at: openai.OpenAI, wires: WireServer, provider: Provider) -> None:
     """Who stops reading a stream ends the provider's work."""
-    with openai_sdk.responses.create(model=model, input="endless", stream=True) as stream:
+    forget_hangups(wires)
+    with openai_at.responses.create(model=provider.model, input="endless", stream=True) as stream:
         for event in stream:
             if event.type == "response.output_text.delta":
                 break
@@ -210,16 +261,17 @@ def test_a_caller_that_leaves(openai_sdk: openai.OpenAI, wires: WireServer, mode
         ({"input": "hi", "tool_choice": {"type": "function", "name": "none"}}, "tool_choice.name"),
     ],
 )  # fmt: skip
-def test_errors_name_the_field(openai_sdk: openai.OpenAI, model: str, ask: Any, param: str) -> None:
+def test_errors_name_the_field(openai_sdk: openai.OpenAI, ask: Any, param: str) -> None:
     """What is not carried, state above all, is refused before any provider is asked, by its name in this API."""
     with pytest.raises(openai.BadRequestError) as caught:
-        openai_sdk.responses.create(model=model, **ask)
+        openai_sdk.responses.create(model=MODELS["gemini"], **ask)
     assert caught.value.param == param
 
 
-def test_what_has_no_place_is_told(openai_sdk: openai.OpenAI, model: str) -> None:
+@pytest.mark.parametrize("other", sorted(MODELS.keys() - {"openai"}))
+def test_what_has_no_place_is_told(openai_sdk: openai.OpenAI, other: str) -> None:
     """A member that only OpenAI's wire has is left out, and the answer says so."""
-    response: Any = openai_sdk.responses.create(model=model, input="hello", text={"verbosity": "low"})
+    response: Any = openai_sdk.responses.create(model=MODELS[other], input="hello", text={"verbosity": "low"})
     assert "text.verbosity" in [one["parameter"] for one in response.x_dragoman["warnings"]]
 
 

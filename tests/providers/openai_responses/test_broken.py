@@ -16,6 +16,7 @@ from server.core.errors import (
     ProviderError,
     ProviderInvalidRequest,
     ProviderModelNotFound,
+    ProviderOverloaded,
     ProviderProtocolError,
     ProviderQuotaExceeded,
     ProviderRateLimited,
@@ -233,7 +234,9 @@ ERRORS: list[tuple[str, int, dict[str, Any], type[ProviderError], bool]] = [
     ("openai", 400, {"error": {"code": "context_length_exceeded", "message": "x"}}, ContextLengthExceeded, False),
     ("openai", 400, {"error": {"code": "invalid_prompt", "message": "flagged"}}, ProviderContentFiltered, False),
     ("openai", 400, {"error": {"code": None, "param": "stop", "message": "no"}}, ProviderInvalidRequest, False),
-    ("openai", 503, {}, ProviderError, True),
+    ("openai", 500, {"error": {"type": "server_error", "message": "oh"}}, ProviderUnavailable, True),
+    ("openai", 503, {"error": {"type": "server_error", "message": "busy"}}, ProviderOverloaded, True),
+    ("openai", 503, {}, ProviderOverloaded, True),
     ("xai", 400, {"code": "invalid-argument", "error": "Incorrect API key provided."}, ProviderUnauthenticated, False),
     ("xai", 400, {"code": "invalid-argument", "error": "Bad model."}, ProviderInvalidRequest, False),
 ]

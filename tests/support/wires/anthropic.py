@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from tests.support.wires.scenes import SIGNATURE, Asked, Played
+from tests.support.wires.scenes import SIGNATURE, Asked, Played, Refusal
 
 STOP = {"stop": "end_turn", "tool_calls": "tool_use", "length": "max_tokens"}
 USAGE = {"input_tokens": 8, "output_tokens": 7, "cache_read_input_tokens": 3, "cache_creation_input_tokens": 0}
@@ -24,14 +24,19 @@ def read(body: dict[str, Any], _path: str) -> Asked:
         system=system if isinstance(system, str) else " ".join(block["text"] for block in system),
         tools=tuple(tool["name"] for tool in body.get("tools") or ()),
         results=tuple(_said(block) for _, block in blocks if block["type"] == "tool_result"),
-        images=tuple(base64.b64decode(block["source"]["data"]) for block in last if block["type"] == "image"),
+        images=tuple(_image(block["source"]) for block in last if block["type"] == "image"),
         signatures=tuple(block["signature"] for _, block in blocks if block["type"] == "thinking"),
+        thoughts=tuple(block["thinking"] for _, block in blocks if block["type"] == "thinking"),
         schema=((body.get("output_config") or {}).get("format") or {}).get("schema"),
     )
 
 
 def count(words: int) -> dict[str, Any]:
     return {"input_tokens": words}
+
+
+def _image(source: dict[str, Any]) -> bytes:
+    return base64.b64decode(source["data"]) if source["type"] == "base64" else str(source["url"]).encode()
 
 
 def _blocks(content: Any) -> list[dict[str, Any]]:
@@ -51,7 +56,7 @@ def _content(played: Played) -> list[dict[str, Any]]:
     return content + [{"type": "tool_use", "id": i, "name": n, "input": arguments} for i, n, arguments in played.calls]
 
 
-def whole(played: Played, model: str) -> dict[str, Any]:
+def whole(played: Played, model: str, _server: str = "") -> dict[str, Any]:
     return {
         "id": "msg_1",
         "type": "message",
@@ -65,7 +70,7 @@ def whole(played: Played, model: str) -> dict[str, Any]:
     }
 
 
-def frames(played: Played, model: str) -> Iterator[bytes]:
+def frames(played: Played, model: str, _server: str = "") -> Iterator[bytes]:
     def event(type: str, **members: Any) -> bytes:
         return f"event: {type}\ndata: {json.dumps({'type': type, **members})}\n\n".encode()
 
@@ -109,11 +114,13 @@ def _deltas(block: dict[str, Any], played: Played) -> list[dict[str, Any]]:
             ]
 
 
-def refusal(status: int) -> dict[str, Any]:
+def refusal(status: int, _server: str) -> Refusal:
     kinds = {
         400: "invalid_request_error",
         401: "authentication_error",
+        404: "not_found_error",
         429: "rate_limit_error",
         529: "overloaded_error",
     }
-    return {"type": "error", "error": {"type": kinds.get(status, "api_error"), "message": f"Refused with {status}."}}
+    error = {"type": kinds.get(status, "api_error"), "message": f"Refused with {status}."}
+    return Refusal(status, {"type": "error", "error": error})

@@ -20,7 +20,8 @@ PNG = bytes.fromhex(
 
 @dataclass(frozen=True)
 class Asked:
-    """What a wire's request says. signatures: those that came back with earlier turns; results: tools' answers."""
+    """What a wire's request says. signatures, thoughts: those that came back with earlier turns; results: tools'
+    answers; images: their bytes, or the URL of one that the provider is to fetch."""
 
     text: str
     stream: bool
@@ -29,7 +30,17 @@ class Asked:
     results: tuple[str, ...] = ()
     images: tuple[bytes, ...] = ()
     signatures: tuple[str, ...] = ()
+    thoughts: tuple[str, ...] = ()
     schema: Any = None
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """How a provider refuses: a wrong key is 400, 401 or 403."""
+
+    status: int
+    body: Any
+    headers: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -12,19 +12,22 @@ from typing import Any
 
 from aiohttp import web
 
-from tests.support.wires import anthropic, chat, gemini
-from tests.support.wires.scenes import Played, play
+from tests.support.wires import anthropic, bedrock, chat, embeddings, gemini, responses
+from tests.support.wires.scenes import Asked, Refusal, play
 
 MODEL = "wire-test"
-COUNT = "/count_tokens"
+COUNTS = ("/count_tokens", ":countTokens", "/count-tokens", "/input_tokens")
+"""Ends of the paths by which providers count tokens."""
 
 
 @dataclass
 class WireServer:
-    """What it was asked, newest last: (wire, headers, body). hangups: streams that the caller left."""
+    """What it was asked, newest last: (wire, headers, body), and of calls that are answered what they say. hangups:
+    streams that the caller left."""
 
     port: int = 0
     seen: list[tuple[str, dict[str, str], dict[str, Any]]] = field(default_factory=list)
+    asked: list[Asked] = field(default_factory=list)
     hangups: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
 
     @property
@@ -38,29 +41,40 @@ class WireServer:
         return self.seen[-1][2]
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
-        """One call, on whichever wire."""
-        name, wire = self._wire(request.path.removesuffix(COUNT))
+        """One call, on whichever wire. The first segment of the path names the server that is played, where servers of
+        one wire differ."""
+        path, server = request.path, request.path.split("/")[1]
         body = json.loads(await request.read())
+        vectors = embeddings.answer(path, body)
+        name, wire = ("embeddings", chat) if vectors is not None else self._wire(path)
         self.seen.append((name, {key.lower(): value for key, value in request.headers.items()}, body))
-        asked = wire.read(body, request.path)
+        if vectors is not None:
+            known = chat.SERVERS.get(server, chat.Server()).embeds
+            return web.json_response(vectors) if known else self._refuse(chat.refusal(404, server))
+        asked = wire.read(body, path)
+        self.asked.append(asked)
         played = play(asked)
         if played.silent:
             await self._say_nothing()
         if played.fail:
-            headers = {"retry-after": "7"} if played.fail == 429 else {}
-            return web.json_response(wire.refusal(played.fail), status=played.fail, headers=headers)
-        if request.path.endswith((COUNT, ":countTokens")):
+            return self._refuse(wire.refusal(played.fail, server))
+        if path.endswith(COUNTS):
             return web.json_response(wire.count(sum(len(text.split()) for text in (asked.text, asked.system))))
         if not asked.stream:
-            return web.json_response(wire.whole(played, MODEL))
-        response = web.StreamResponse(headers={"content-type": "text/event-stream"})
+            return web.json_response(wire.whole(played, MODEL, server))
+        response = web.StreamResponse(headers={"content-type": getattr(wire, "CONTENT_TYPE", "text/event-stream")})
         await response.prepare(request)
         try:
-            await self._stream(response, wire, played)
+            await self._stream(response, list(wire.frames(played, MODEL, server)), endless=played.endless)
         except (asyncio.CancelledError, ConnectionError):
             self.hangups.release()
             raise
         return response
+
+    @staticmethod
+    def _refuse(refusal: Refusal) -> web.Response:
+        wait = {"retry-after": "7"} if refusal.status == 429 else {}
+        return web.json_response(refusal.body, status=refusal.status, headers={**refusal.headers, **wait})
 
     async def _say_nothing(self) -> None:
         try:
@@ -70,9 +84,8 @@ class WireServer:
             raise
 
     @staticmethod
-    async def _stream(response: web.StreamResponse, wire: Any, played: Played) -> None:
-        frames = list(wire.frames(played, MODEL))
-        if not played.endless:
+    async def _stream(response: web.StreamResponse, frames: list[bytes], *, endless: bool) -> None:
+        if not endless:
             for frame in frames:
                 await response.write(frame)
             return
@@ -88,7 +101,11 @@ class WireServer:
     def _wire(path: str) -> tuple[str, Any]:
         if path.endswith("/chat/completions"):
             return "chat", chat
-        return ("anthropic", anthropic) if path.endswith("/messages") else ("gemini", gemini)
+        if path.endswith(("/responses", "/responses/input_tokens")):
+            return "responses", responses
+        if path.endswith(("/messages", "/messages/count_tokens")):
+            return "anthropic", anthropic
+        return ("bedrock", bedrock) if "/model/" in path else ("gemini", gemini)
 
 
 @contextmanager
