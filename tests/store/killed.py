@@ -10,9 +10,11 @@ Forked from a process that has everything imported, and no thread nor loop yet: 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NoReturn
 
@@ -49,9 +51,20 @@ class Notes:
 
     def __init__(self, home: Path) -> None:
         self._file = os.open(home / ACKNOWLEDGED, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        self._operations = itertools.count()
 
     def write(self, *words: object) -> None:
         os.write(self._file, (" ".join(map(str, words)) + "\n").encode())
+
+    @contextlib.contextmanager
+    def operation(self, kind: str) -> Iterator[None]:
+        """Notes its beginning and its end; of one that a kill interrupted there is no end."""
+        name = (kind, os.getpid(), next(self._operations))
+        self.write("began", *name)
+        try:
+            yield
+        finally:
+            self.write("ended", *name)
 
 
 async def serve(url: Secret, home: Path) -> None:
@@ -65,14 +78,17 @@ async def serve(url: Secret, home: Path) -> None:
 
 async def _lane(store: Store, notes: Notes) -> None:
     for count in itertools.count():
-        config = await _store(store, a_config(WORKSPACE), 0)
+        with notes.operation("create"):
+            config = await _store(store, a_config(WORKSPACE), 0)
         notes.write("stored", config.id, 0)
         for version in (1, 2):
-            config = await _store(store, config, version)
+            with notes.operation("update"):
+                config = await _store(store, config, version)
             notes.write("stored", config.id, version)
         if count % 3 == 0:
             notes.write("deleting", config.id)
-            await store.configs.delete(config.id)
+            with notes.operation("delete"):
+                await store.configs.delete(config.id)
             notes.write("deleted", config.id)
 
 
@@ -94,9 +110,11 @@ async def rotate_masters(url: Secret, home: Path) -> None:
     settings = Settings(home=home, database_url=url, master_key_file=home / MASTER_KEY)
     notes = Notes(home)
     while True:
-        done, _ = await rotate_master_keys(settings, generate=True, drop_old=False)
+        with notes.operation("rotate"):
+            done, _ = await rotate_master_keys(settings, generate=True, drop_old=False)
         notes.write("master", done.key_id)
-        await rotate_master_keys(settings, generate=False, drop_old=True)
+        with notes.operation("rotate"):
+            await rotate_master_keys(settings, generate=False, drop_old=True)
 
 
 async def rotate_data_keys(url: Secret, home: Path) -> None:
@@ -106,7 +124,8 @@ async def rotate_data_keys(url: Secret, home: Path) -> None:
     while True:
         ring = read_keyring(home / MASTER_KEY)
         try:
-            done = await rotate_data_key(database, ring, WORKSPACE, LOG, settle_seconds=0.3)
+            with notes.operation("rotate"):
+                done = await rotate_data_key(database, ring, WORKSPACE, LOG, settle_seconds=0.1)
         except SetupError:
             continue
         if done.key_id is not None:

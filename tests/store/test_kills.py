@@ -9,6 +9,7 @@ import random
 import re
 import signal
 import sys
+from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -22,13 +23,19 @@ from server.store.master_key import create_master_key_file, read_keyring
 from server.store.rotation import rotate_data_key
 from server.store.schema import migrate
 from server.store.store import Store, StoreOptions, open_store
-from tests.store.examples import LOG, a_workspace, now
+from tests.store.examples import LOG, a_workspace, now, until
 from tests.store.killed import ACKNOWLEDGED, MASTER_KEY, WORKSPACE, credential
 from tests.support.postgres import PostgresCluster
 from tests.support.process import PROJECT
 
-KILLS = {"sqlite": 50, "postgres": 15}
-"""Rounds. In each a server and both rotations are at work at once, and each is killed at a moment of its own."""
+KILLS = 50
+"""How many times each role is killed in the middle of what it does. Rounds go on until that: in each, all three are at
+work at once, and each is killed at a moment of its own; every fifth time that may be one before it began to work."""
+
+OPERATIONS = {"server": {"create", "update"}, "master": {"rotate"}, "data": {"rotate"}}
+"""What the roles of `tests.store.killed` do that a kill is to interrupt."""
+DONE = {"stored", "deleted", "master", "data"}
+"""What must have come to its end, too, and have been acknowledged."""
 
 
 class Nursery:
@@ -43,8 +50,11 @@ class Nursery:
         self._process.stdin.write(f"{line}\n".encode())
         return (await self._process.stdout.readline()).decode().strip()
 
-    async def kill_after(self, pid: int, seconds: float) -> None:
-        await asyncio.sleep(seconds)
+    async def kill(self, pid: int, home: Path, dice: random.Random) -> None:
+        """At a random moment, mostly one after it began to work."""
+        if dice.random() < 0.8:
+            await until(lambda: any(line[::2] == ["began", str(pid)] for line in notes(home)), "at work")
+        await asyncio.sleep(dice.uniform(0, 0.5))
         os.kill(pid, signal.SIGKILL)
 
 
@@ -82,15 +92,15 @@ async def test_what_was_acknowledged_is_there_and_everything_opens(
         await store.access.create_workspace(a_workspace(id=WORKSPACE))
         digest = store.hasher.digest("dgm_a")
         first_master = read_keyring(key_file).active.id
-    dice = random.Random(50)
+    dice, killed = random.Random(50), Counter[str]()
     async with nursery(url, tmp_path) as children:
-        for _ in range(KILLS[kind]):
-            pids = [int(await children.ask(role)) for role in ("server", "master", "data")]
-            await asyncio.gather(*(children.kill_after(pid, dice.uniform(0.05, 1.2)) for pid in pids))
+        while min(killed[role] for role in OPERATIONS) < KILLS or DONE - {line[0] for line in notes(tmp_path)}:
+            pids = {role: int(await children.ask(role)) for role in OPERATIONS}
+            await asyncio.gather(*(children.kill(pid, tmp_path, dice) for pid in pids.values()))
             assert await children.ask("reap") == "-9 -9 -9"
+            killed.update(role for role, pid in pids.items() if OPERATIONS[role] & interrupted(tmp_path, pid))
             await look(url, tmp_path, digest)
     lines = notes(tmp_path)
-    assert {line[0] for line in lines} == {"stored", "deleting", "deleted", "master", "data"}
     settings = Settings(home=tmp_path, database_url=url, master_key_file=key_file)
     done, others = await rotate_master_keys(settings, generate=False, drop_old=True)
     assert (done.still_needed, done.unreadable, others) == ((), (), frozenset())
@@ -100,8 +110,8 @@ async def test_what_was_acknowledged_is_there_and_everything_opens(
         assert (turned.still_used, turned.unreadable) == ((), ())
         await look_at_log(store, first_master, lines)
     await look(url, tmp_path, digest)
-    count = {word: sum(line[0] == word for line in lines) for word in ("stored", "deleted", "master", "data")}
-    print(f"{KILLS[kind]} rounds, {3 * KILLS[kind]} kills, acknowledged: {count}")
+    count = {word: sum(line[0] == word for line in lines) for word in sorted(DONE)}
+    print(f"killed in the middle: {dict(killed)}; acknowledged: {count}")
 
 
 async def look_at_log(store: Store, first_master: str, lines: list[list[str]]) -> None:
@@ -117,7 +127,19 @@ async def look_at_log(store: Store, first_master: str, lines: list[list[str]]) -
 
 
 def notes(home: Path) -> list[list[str]]:
-    return [line.split() for line in (home / ACKNOWLEDGED).read_text().splitlines()]
+    """What the processes noted, in words. Each line was one write: it is whole or not there."""
+    path = home / ACKNOWLEDGED
+    return [line.split() for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def interrupted(home: Path, pid: int) -> set[str]:
+    """Kinds of operations that the process had begun when it was killed, and not ended."""
+    running = {}
+    for word, *rest in notes(home):
+        if word in ("began", "ended") and rest[1] == str(pid):
+            kind, _, number = rest
+            running[number] = kind if word == "began" else ""
+    return set(running.values()) - {""}
 
 
 async def look(url: Secret, home: Path, digest: bytes) -> None:

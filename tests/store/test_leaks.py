@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
@@ -18,23 +20,29 @@ from server.store.store import Store, StoreOptions, open_store
 from server.store.tables import wrapped_keys
 from tests.store.examples import LOG, a_config, a_key, a_workspace, now
 from tests.support.canary import assert_absent
-from tests.support.postgres import PostgresCluster
+from tests.support.databases import DATABASES
+from tests.support.postgres import new_cluster
 
 CANARY = "sk-canary-0123456789-abcdefghijklmnop"
 REPLACED = "sk-replaced-9876543210-abcdefghijklmn"
 DELETED = "sk-deleted-5647382910-abcdefghijklmno"
 
 
-@pytest.mark.parametrize("kind", ["sqlite", "postgres"])
+@pytest.fixture(params=DATABASES)
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Secret, Path]]:
+    """The address of a database, and where all its files are. Postgres logs every statement with its values."""
+    if request.param == "sqlite":
+        yield Secret(f"sqlite:///{tmp_path}/database/dragoman.db"), tmp_path / "database"
+        return
+    with contextmanager(new_cluster)(log_statement="all") as cluster:
+        yield Secret(cluster.create_database()), cluster.directory
+
+
 async def test_stored_secrets_are_in_no_file_and_no_log(
-    kind: str, request: pytest.FixtureRequest, tmp_path: Path, master: Keyring, caplog: pytest.LogCaptureFixture
+    place: tuple[Secret, Path], master: Keyring, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Files while the database is open (its journal too) and after; logs at the most talkative level."""
-    directory = tmp_path / "database"
-    url = Secret(f"sqlite:///{directory}/dragoman.db")
-    if kind == "postgres":
-        cluster: PostgresCluster = request.getfixturevalue("postgres_cluster")
-        directory, url = cluster.directory / "data", Secret(cluster.create_database())
+    url, directory = place
     caplog.set_level(logging.DEBUG)
     await migrate(url)
     key = caller_key(b"canary-entropy-of-32-bytes-here!")
