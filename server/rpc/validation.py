@@ -1,4 +1,5 @@
-"""The contract's own rules, enforced. protovalidate decides; this says it in words: field, what is allowed, what came.
+"""The contract's own rules, enforced. protovalidate decides, wherever `quick_check` does not know that a request is
+clean; this says in words what it found: field, what is allowed, what came.
 
 What came is said of numbers, lengths and short words only, never of a text that might be a prompt or a credential.
 """
@@ -14,6 +15,7 @@ from google.protobuf.message import Message
 
 from buf.validate import validate_pb2
 from server.core.errors import InvalidRequest, Violation
+from server.rpc.quick_check import QuickCheck
 
 MOST_VIOLATIONS = 16
 
@@ -26,11 +28,15 @@ class RequestValidator:
 
     def __init__(self) -> None:
         self._validator = protovalidate.Validator()
+        self._quick = QuickCheck()
 
     def check(self, request: Message) -> None:
         """Raises InvalidRequest with a violation for each rule that `request` breaks, as far as MOST_VIOLATIONS."""
+        if self._quick.passes(request):
+            return
         found = self._validator.collect_violations(request)
         if not found:
+            self._quick.learn(request)
             return
         violations = tuple(_describe(request.DESCRIPTOR, violation) for violation in found[:MOST_VIOLATIONS])
         message = "; ".join(f"{v.field}: {v.description}" if v.field else v.description for v in violations[:3])
