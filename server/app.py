@@ -37,7 +37,7 @@ from server.services.audit import AuditLog, RefusalLog
 from server.services.authentication import Authentication, Credentials
 from server.services.gateway import Gateway
 from server.services.key_uses import KeyUseRecorder
-from server.services.limits import CallsInFlight, FailedAttempts
+from server.services.limits import CallsInFlight, FailedAttempts, Most
 from server.services.model_settings import ModelSettings
 from server.services.models import ModelService
 from server.services.provider_configs import ProviderConfigs
@@ -242,8 +242,8 @@ def _interceptor(services: Services, settings: Settings, tokens: Credentials | N
         RequestValidator(),
         services.refusals,
         in_flight=CallsInFlight(
-            settings.max_calls_in_flight_per_key,
-            settings.max_calls_in_flight_per_workspace,
+            Most(settings.max_calls_in_flight_per_key, settings.max_bytes_in_flight_per_key),
+            Most(settings.max_calls_in_flight_per_workspace, settings.max_bytes_in_flight_per_workspace),
         ),
         proxies=settings.trusted_proxies,
     )

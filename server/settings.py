@@ -125,6 +125,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     max_calls_in_flight_per_key: Annotated[int, Meta(ge=0)] = 4000
     """Calls that run at once, for each server process; 0 for no limit."""
     max_calls_in_flight_per_workspace: Annotated[int, Meta(ge=0)] = 8000
+    max_bytes_in_flight_per_key: Annotated[int, Meta(ge=0)] = 512 * 1024 * 1024
+    """Of the messages of calls that run at once, for each server process; 0 for no limit."""
+    max_bytes_in_flight_per_workspace: Annotated[int, Meta(ge=0)] = 1024 * 1024 * 1024
     max_failed_authentications: Annotated[int, Meta(ge=0)] = 30
     """How many times a network address may present a key that is not valid within the window, before it has to wait.
     Valid keys pass from there all the same. 0 for no limit."""

@@ -10,6 +10,7 @@ import secrets
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import aclosing
+from contextvars import ContextVar
 from typing import Any, Protocol
 
 import grpc
@@ -31,9 +32,12 @@ from server.services.limits import Slot
 OWN_SERVICES = "/dragoman."
 """Methods that get a Call for their context; the others (health, reflection) were written for grpc's own."""
 
+_SIZE: ContextVar[int] = ContextVar("size", default=0)
+"""Bytes of the message of the call that runs, from where it is decoded, in the call's own task, to where it is counted:
+the message itself would have to be encoded again to know them."""
+
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
-_Context = grpc.aio.ServicerContext[Any, Any]
 _Behavior = Callable[[Any, Any], Any]
 
 
@@ -49,8 +53,8 @@ class Authenticator(Protocol):
 class InFlight(Protocol):
     """Counts the calls that run; `server.services.limits.CallsInFlight`."""
 
-    def enter(self, caller: Principal) -> Slot:
-        """Raises LimitExceeded."""
+    def enter(self, caller: Principal, size: int = 0) -> Slot:
+        """size: bytes of the call's message. Raises LimitExceeded."""
         ...
 
     def leave(self, slot: Slot) -> None: ...
@@ -124,14 +128,14 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         rule = self._rules.get(method)
         own = method.startswith(OWN_SERVICES)
 
-        async def call_method(request: Any, context: _Context) -> Any:
+        async def call_method(request: Any, context: CallContext) -> Any:
             began = self._now()
             call = _new_call(method, context, self._peers)
             slot: Slot | None = None
             try:
                 await self._identify(call, rule)
                 if call.principal is not None and self._in_flight is not None:
-                    slot = self._in_flight.enter(call.principal)
+                    slot = self._in_flight.enter(call.principal, _SIZE.get())
                 self._check(request)
                 result = await run(call, request, call if own else context)
                 if call.trailing:
@@ -272,6 +276,7 @@ def _lenient(decode: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
     """grpc.aio answers UNKNOWN and a stack trace where decoding raises; so it does not, and `_check` refuses."""
 
     def decoded(data: bytes) -> Any:
+        _SIZE.set(len(data))
         try:
             return decode(data)
         except Exception:  # noqa: BLE001 - protobuf's implementations raise different types

@@ -1,4 +1,4 @@
-"""Limits against abuse: failed authentications by address, and calls in flight by key and by workspace.
+"""Limits against abuse: failed authentications by address; calls in flight, and their bytes, by key and by workspace.
 
 Both count in this process alone, in O(1): behind several servers a caller has so many times as much.
 """
@@ -6,9 +6,10 @@ Both count in this process alone, in O(1): behind several servers a caller has s
 from __future__ import annotations
 
 import ipaddress
+import math
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
 from server.core.access import Principal
@@ -18,6 +19,7 @@ MOST_ADDRESSES: Final = 10_000
 """How many addresses are remembered, some 2 MB of them; of more, those are forgotten that failed the longest ago."""
 
 _RETRY_IN_FLIGHT_SECONDS: Final = 1.0
+_NO_LIMIT: Final = math.inf
 
 
 class FailedAttempts:
@@ -71,54 +73,83 @@ class FailedAttempts:
 
 
 class Slot(NamedTuple):
-    """One call in flight, as what it is counted."""
+    """One call in flight, as what it is counted. size: bytes of its message."""
 
     key_id: str
     workspace: str
+    size: int
+
+
+class Most(NamedTuple):
+    """What may be in flight at once; 0 for no limit. bytes: of the messages of these calls together."""
+
+    calls: int = 0
+    bytes: int = 0
 
 
 class CallsInFlight:
-    """How many calls run at once. per_key, per_workspace: the most, 0 for no limit. An organisation's own keys, which
-    belong to no workspace, are counted together as their organisation."""
+    """How many calls run at once, and how large their messages are. An organisation's own keys, which belong to no
+    workspace, are counted together as their organisation."""
 
-    def __init__(self, per_key: int, per_workspace: int) -> None:
-        self._per_key = per_key
-        self._per_workspace = per_workspace
-        self._keys: dict[str, int] = {}
-        self._workspaces: dict[str, int] = {}
+    def __init__(self, key: Most, workspace: Most) -> None:
+        self._key_calls, self._key_bytes = (most or _NO_LIMIT for most in key)
+        self._workspace_calls, self._workspace_bytes = (most or _NO_LIMIT for most in workspace)
+        # Calls and bytes, by name; without an entry where there are none.
+        self._keys: dict[str, list[int]] = {}
+        self._workspaces: dict[str, list[int]] = {}
 
     def __len__(self) -> int:
-        return sum(self._keys.values())
+        return sum(calls for calls, _ in self._keys.values())
 
-    def enter(self, caller: Principal) -> Slot:
+    def enter(self, caller: Principal, size: int = 0) -> Slot:
         """Count a call, until `leave` with what this returns. Raises LimitExceeded; then nothing is counted."""
-        slot = Slot(caller.key_id, caller.workspace_id or caller.org_id)
-        key, workspace = self._keys.get(slot.key_id, 0), self._workspaces.get(slot.workspace, 0)
-        if 0 < self._per_key <= key:
-            raise _too_many("key", "calls_in_flight_per_key", self._per_key)
-        if 0 < self._per_workspace <= workspace:
-            raise _too_many("workspace", "calls_in_flight_per_workspace", self._per_workspace)
-        self._keys[slot.key_id] = key + 1
-        self._workspaces[slot.workspace] = workspace + 1
-        return slot
+        key_id, workspace = caller.key_id, caller.workspace_id or caller.org_id
+        of_key, of_workspace = self._keys.get(key_id) or [0, 0], self._workspaces.get(workspace) or [0, 0]
+        if of_key[0] >= self._key_calls or of_key[1] + size > self._key_bytes:
+            raise _too_many("key", of_key, size, self._key_calls, self._key_bytes)
+        if of_workspace[0] >= self._workspace_calls or of_workspace[1] + size > self._workspace_bytes:
+            raise _too_many("workspace", of_workspace, size, self._workspace_calls, self._workspace_bytes)
+        _count(self._keys, key_id, of_key, 1, size)
+        _count(self._workspaces, workspace, of_workspace, 1, size)
+        return Slot(key_id, workspace, size)
 
     def leave(self, slot: Slot) -> None:
         """The call has ended, however."""
-        _less(self._keys, slot.key_id)
-        _less(self._workspaces, slot.workspace)
+        key_id, workspace, size = slot
+        _count(self._keys, key_id, self._keys[key_id], -1, -size)
+        _count(self._workspaces, workspace, self._workspaces[workspace], -1, -size)
 
 
-def _less(counts: dict[str, int], name: str) -> None:
-    left = counts[name] - 1
-    if left:
-        counts[name] = left
+def _count(counts: dict[str, list[int]], name: str, held: list[int], calls: int, size: int) -> None:
+    held[0] += calls
+    held[1] += size
+    if held[0]:
+        counts[name] = held
     else:
         del counts[name]
 
 
-def _too_many(whose: str, limit: str, most: int) -> LimitExceeded:
+def _too_many(whose: str, held: Sequence[int], size: int, most_calls: float, most_bytes: float) -> LimitExceeded:
+    if held[0] >= most_calls:
+        return _refusal(
+            f"The {whose} has {held[0]} calls in flight, which is its most.", f"calls_in_flight_per_{whose}", most_calls
+        )
+    limit = f"bytes_in_flight_per_{whose}"
+    if size <= most_bytes:
+        return _refusal(
+            f"The {whose}'s calls in flight have {held[1]} bytes of at most {most_bytes}.", limit, most_bytes
+        )
     return LimitExceeded(
-        f"The {whose} has {most} calls in flight, which is its most.",
+        f"The {whose} may send {most_bytes} bytes at once; these are {size}.",
+        action="Send less, or ask for a higher limit.",
+        retryable=False,
+        metadata={"limit": limit, "most": str(most_bytes)},
+    )
+
+
+def _refusal(message: str, limit: str, most: float) -> LimitExceeded:
+    return LimitExceeded(
+        message,
         action="Wait for some of them to end and try again, or ask for a higher limit.",
         retry_after=_RETRY_IN_FLIGHT_SECONDS,
         metadata={"limit": limit, "most": str(most)},

@@ -12,7 +12,7 @@ import pytest
 from server.rpc.interceptors import CallInterceptor
 from server.rpc.register import register
 from server.rpc.validation import RequestValidator
-from server.services.limits import CallsInFlight
+from server.services.limits import CallsInFlight, Most
 from tests.rpc.house import House
 
 
@@ -42,7 +42,7 @@ async def log_lines() -> AsyncIterator[asyncio.Queue[str]]:
 @pytest.fixture
 def in_flight() -> CallsInFlight:
     """No limits; a module that tests them has its own."""
-    return CallsInFlight(0, 0)
+    return CallsInFlight(Most(), Most())
 
 
 @pytest.fixture

@@ -11,16 +11,16 @@ import pytest
 from dragoman.v1 import chat_pb2 as pb
 from dragoman.v1 import llm_service_pb2_grpc, status_service_pb2, status_service_pb2_grpc
 from server.core.errors import LimitExceeded, ProviderRateLimited
-from server.services.limits import CallsInFlight
-from tests.rpc.house import STARTED, House, info, key, reason
+from server.services.limits import CallsInFlight, Most
+from tests.rpc.house import ANSWER, STARTED, House, info, key, reason
 
 HELLO = pb.ChatRequest(messages=[pb.Message(role="user", content="hi")])
-PER_KEY, PER_WORKSPACE = 2, 3
+PER_KEY, PER_WORKSPACE, BYTES = 2, 3, 100_000
 
 
 @pytest.fixture
 def in_flight() -> CallsInFlight:
-    return CallsInFlight(PER_KEY, PER_WORKSPACE)
+    return CallsInFlight(Most(PER_KEY, BYTES), Most(PER_WORKSPACE))
 
 
 @pytest.fixture
@@ -53,9 +53,11 @@ async def emptied(in_flight: CallsInFlight) -> None:
             await asyncio.sleep(0.005)
 
 
-async def refusal(stub: llm_service_pb2_grpc.LLMServiceAsyncStub, role: str = "member") -> grpc.aio.AioRpcError:
+async def refusal(
+    stub: llm_service_pb2_grpc.LLMServiceAsyncStub, role: str = "member", request: pb.ChatRequest = HELLO
+) -> grpc.aio.AioRpcError:
     with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await stub.Complete(HELLO, metadata=key(role))
+        await stub.Complete(request, metadata=key(role))
     return caught.value
 
 
@@ -71,6 +73,25 @@ async def test_over_a_keys_limit_a_call_is_refused_with_the_limits_name_and_when
     assert dict(error.trailing_metadata())["retry-after"] == "1"
     assert len(house.gateway.calls) == reached
     assert len(in_flight) == PER_KEY
+
+
+async def test_the_size_of_messages_counts_until_their_calls_end(
+    house: House, stub: llm_service_pb2_grpc.LLMServiceAsyncStub, in_flight: CallsInFlight
+) -> None:
+    """Two that do not fit at once; after the first has ended the second does. One that never fits is not retryable."""
+    house.gateway.batches, house.gateway.stall = ([STARTED],), True
+    large = pb.ChatRequest(messages=[pb.Message(role="user", content="x" * (BYTES * 2 // 3))])
+    first = stub.Chat(large, metadata=key())
+    await first.read()
+    error = await refusal(stub, request=large)
+    assert info(error).metadata["limit"] == "bytes_in_flight_per_key"
+    assert info(error).metadata["retryable"] == "true"
+    first.cancel()
+    await emptied(in_flight)
+    house.gateway.batches, house.gateway.stall = ANSWER, False
+    assert (await stub.Complete(large, metadata=key())).text == "Hello"
+    huge = pb.ChatRequest(messages=[pb.Message(role="user", content="x" * BYTES)])
+    assert info(await refusal(stub, request=huge)).metadata["retryable"] == "false"
 
 
 async def test_over_a_workspaces_limit_its_other_keys_are_refused_too(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections import Counter, deque
+from collections import deque
 
 import pytest
 from hypothesis import given
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from server.core.access import Principal, Role
 from server.core.errors import LimitExceeded
-from server.services.limits import CallsInFlight, FailedAttempts, Slot
+from server.services.limits import CallsInFlight, FailedAttempts, Most, Slot
 
 
 class Clock:
@@ -143,14 +143,14 @@ def caller(key: str, workspace: str | None = "ws_1", org: str = "org_1") -> Prin
     return Principal(key, org, workspace, Role.MEMBER, key)
 
 
-def refused(calls: CallsInFlight, principal: Principal) -> LimitExceeded:
+def refused(calls: CallsInFlight, principal: Principal, size: int = 0) -> LimitExceeded:
     with pytest.raises(LimitExceeded) as caught:
-        calls.enter(principal)
+        calls.enter(principal, size)
     return caught.value
 
 
 def test_a_key_has_its_most_and_a_call_that_ends_makes_room() -> None:
-    calls = CallsInFlight(per_key=2, per_workspace=0)
+    calls = CallsInFlight(Most(2), Most(0))
     slots = [calls.enter(caller("k1")), calls.enter(caller("k1"))]
     error = refused(calls, caller("k1"))
     assert error.metadata == {"limit": "calls_in_flight_per_key", "most": "2"}
@@ -161,7 +161,7 @@ def test_a_key_has_its_most_and_a_call_that_ends_makes_room() -> None:
 
 
 def test_the_keys_of_a_workspace_share_its_most() -> None:
-    calls = CallsInFlight(per_key=0, per_workspace=2)
+    calls = CallsInFlight(Most(0), Most(2))
     calls.enter(caller("k1"))
     slot = calls.enter(caller("k2"))
     assert refused(calls, caller("k3")).metadata["limit"] == "calls_in_flight_per_workspace"
@@ -170,15 +170,34 @@ def test_the_keys_of_a_workspace_share_its_most() -> None:
     calls.enter(caller("k3"))
 
 
+def test_the_messages_of_calls_in_flight_are_bounded_together() -> None:
+    calls = CallsInFlight(Most(bytes=100), Most(bytes=150))
+    slot = calls.enter(caller("k1"), 60)
+    calls.enter(caller("k1"), 40)
+    error = refused(calls, caller("k1"), 1)
+    assert (error.metadata, error.retryable) == ({"limit": "bytes_in_flight_per_key", "most": "100"}, True)
+    assert refused(calls, caller("k2"), 51).metadata["limit"] == "bytes_in_flight_per_workspace"
+    calls.enter(caller("k2"), 50)
+    calls.leave(slot)
+    calls.enter(caller("k1"), 60)
+
+
+def test_a_message_that_is_too_large_by_itself_is_not_worth_another_try() -> None:
+    calls = CallsInFlight(Most(bytes=100), Most())
+    error = refused(calls, caller("k1"), 101)
+    assert (error.metadata["limit"], error.retryable, error.retry_after) == ("bytes_in_flight_per_key", False, None)
+    calls.enter(caller("k1"), 100)
+
+
 def test_organisation_keys_are_counted_together() -> None:
-    calls = CallsInFlight(per_key=0, per_workspace=1)
+    calls = CallsInFlight(Most(0), Most(1))
     calls.enter(caller("k1", None))
     refused(calls, caller("k2", None))
     calls.enter(caller("k3", None, "org_2"))
 
 
 def test_a_refused_call_takes_no_room() -> None:
-    calls = CallsInFlight(per_key=1, per_workspace=2)
+    calls = CallsInFlight(Most(1), Most(2))
     calls.enter(caller("k1"))
     for _ in range(5):
         refused(calls, caller("k1"))
@@ -187,14 +206,15 @@ def test_a_refused_call_takes_no_room() -> None:
 
 
 def test_counts_are_exact_through_any_order_of_ends_and_nothing_is_left_behind() -> None:
-    calls, dice = CallsInFlight(per_key=3, per_workspace=5), random.Random(7)
+    calls, dice = CallsInFlight(Most(3, 50), Most(5, 90)), random.Random(7)
     running: list[Slot] = []
     for _ in range(5000):
-        principal = caller(f"k{dice.randrange(4)}", f"ws_{dice.randrange(2)}")
-        before = Counter(slot.key_id for slot in running), Counter(slot.workspace for slot in running)
-        room = before[0][principal.key_id] < 3 and before[1][principal.workspace_id or ""] < 5
+        principal, size = caller(f"k{dice.randrange(4)}", f"ws_{dice.randrange(2)}"), dice.randrange(30)
+        of_key = [slot.size for slot in running if slot.key_id == principal.key_id]
+        of_workspace = [slot.size for slot in running if slot.workspace == principal.workspace_id]
+        room = len(of_key) < 3 and sum(of_key) + size <= 50 and len(of_workspace) < 5 and sum(of_workspace) + size <= 90
         try:
-            running.append(calls.enter(principal))
+            running.append(calls.enter(principal, size))
         except LimitExceeded:
             assert not room
         else:
