@@ -71,8 +71,12 @@ class HttpResponse(Protocol):
         """The whole body, inflated. Raises ProviderProtocolError if that is more than `limit` bytes."""
         ...
 
+    async def receive(self) -> bytes:
+        """The next piece of the body as it arrives, nothing held back; b"" at its end."""
+        ...
+
     def chunks(self) -> AsyncIterator[bytes]:
-        """The body as it arrives, never empty pieces, nothing held back."""
+        """The same pieces, to iterate."""
         ...
 
     def mark_first_token(self) -> None:

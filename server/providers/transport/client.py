@@ -1,51 +1,37 @@
-"""The real transport: aiohttp, with everything off that it would do by itself.
+"""The real transport: aiohttp's pool, TLS and HTTP/1.1, and nothing else that an HTTP client may do by itself.
 
-No redirects, no proxy and no credential from the environment or netrc, no cookies, no decompression of its own, no DNS
-cache; the pool, HTTP/1.1 and TLS are what it is here for. Why aiohttp: docs/decisions/provider-transport.md.
+No redirects, no proxy and no credential from the environment or netrc, no cookies, no decompression but ours, no DNS
+cache. Why aiohttp, and why below its session: docs/decisions/provider-transport.md.
 """
 
 from __future__ import annotations
 
 import asyncio
-import io
-import re
-import socket
 import ssl
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
-from contextvars import ContextVar
-from typing import Any, Final
+from collections.abc import AsyncIterator, Iterator, Mapping
+from functools import lru_cache
+from types import TracebackType
+from typing import Final, Self
 
 import aiohttp
-import yarl
-from aiohttp.abc import ResolveResult
+from aiohttp.http import HttpProcessingError
 
-from server.core.errors import (
-    DragomanError,
-    NotConfigured,
-    ProviderError,
-    ProviderProtocolError,
-    ProviderTimeout,
-    ProviderUnavailable,
-    StreamTruncated,
-    TimeoutPhase,
-    Unavailable,
-)
+from server.core.errors import DragomanError, NotConfigured, ProviderProtocolError, Unavailable
 from server.core.ports import CallTimeouts
-from server.providers.http import HttpRequest, HttpResponse
-from server.providers.transport.inflate import BodyDecoder
+from server.providers.http import HttpRequest
+from server.providers.transport.failures import before_head, cause, connect_limit, within_body
+from server.providers.transport.inflate import BodyDecoder, is_plain
+from server.providers.transport.pool import Line, Pool, Target, head
 from server.providers.transport.resolver import Resolver, system_resolver
 from server.providers.transport.watchdog import Watchdog
 
-_URL: Final = re.compile(r"https?://[^\s/?#@\\]+(?:[/?][!-~]*)?", re.ASCII | re.IGNORECASE)
-# aiohttp copies a bytes body in one go and warns above 1 MiB; as a stream it is written in pieces.
-_STREAMED_BODY_BYTES: Final = 512 * 1024
-_HEAD_LINE_BYTES: Final = 32 * 1024
 _DISCARD_BYTES: Final = 64 * 1024
+_TARGETS: Final = 1024
+"""URLs whose parts are kept."""
 
 
 class AiohttpTransport:
-    """A `Transport` over one aiohttp session, which is opened by the first `send` on the loop that runs it.
+    """A `Transport` over one pool, which is opened by the first `send` on the loop that runs it.
 
     resolver: asked at every new connection (see Resolver).
     ssl_context: for private CAs (`ssl.create_default_context(cafile=...)`); None: the system's CAs. It must verify.
@@ -72,176 +58,146 @@ class AiohttpTransport:
         self._limit_per_host = limit_per_host
         self._keepalive = keepalive
         self._user_agent = user_agent
-        self._session: aiohttp.ClientSession | None = None
-        self._connector: _Connector | None = None
-        self._live: set[_Response] = set()
+        self._pool: Pool | None = None
+        self._target = lru_cache(maxsize=_TARGETS)(Target)
+        self._live: set[_Call] = set()
         self._closed = False
 
-    @asynccontextmanager
-    async def send(self, request: HttpRequest, timeouts: CallTimeouts) -> AsyncIterator[HttpResponse]:
-        loop = asyncio.get_running_loop()
-        started = loop.time()
-        raw = await self._open(request, timeouts, started)
-        response = _Response(raw, timeouts, started)
-        self._live.add(response)
-        try:
-            yield response
-        finally:
-            self._live.discard(response)
-            response.close()
+    def send(self, request: HttpRequest, timeouts: CallTimeouts) -> _Call:
+        return _Call(self, request, timeouts)
 
     async def aclose(self) -> None:
         self._closed = True
         # aiohttp closes the sockets and leaves their readers waiting.
-        for response in self._live:
-            response.fail(_shutting_down())
-        if self._session is not None:
-            await self._session.close()
+        for call in self._live:
+            call.fail(shutting_down())
+        if self._pool is not None:
+            await self._pool.close()
 
-    def _opened(self) -> tuple[aiohttp.ClientSession, _Connector]:
+    # --- for a call ---------------------------------------------------------------------------------------------------
+
+    def enter(self, call: _Call) -> Pool:
+        """The pool, for a call that begins. Raises Unavailable when the transport is closed."""
         if self._closed:
-            raise _shutting_down()
-        if self._session is None or self._connector is None:
-            self._connector = _Connector(
+            raise shutting_down()
+        if self._pool is None:
+            self._pool = Pool(
                 self._resolver,
                 ssl=self._ssl,
                 limit=self._limit,
                 limit_per_host=self._limit_per_host,
                 keepalive_timeout=self._keepalive,
-                use_dns_cache=False,
             )
-            self._session = aiohttp.ClientSession(
-                connector=self._connector,
-                trust_env=False,
-                cookie_jar=aiohttp.DummyCookieJar(),
-                auto_decompress=False,
-                raise_for_status=False,
-                max_line_size=_HEAD_LINE_BYTES,
-                max_field_size=_HEAD_LINE_BYTES,
-                skip_auto_headers=("accept", "accept-encoding", "content-type", "user-agent"),
-            )
-        return self._session, self._connector
+        self._live.add(call)
+        return self._pool
 
-    async def _open(self, request: HttpRequest, timeouts: CallTimeouts, started: float) -> aiohttp.ClientResponse:
-        """Send, and wait for the response's head."""
-        session, connector = self._opened()
-        if _URL.fullmatch(request.url) is None:
-            raise NotConfigured("The provider's endpoint is no usable http(s) URL.")
-        phase, seconds = _head_limit(timeouts)
-        taken = _Taken()
-        reset = connector.taken.set(taken)
-        scope = asyncio.timeout_at(started + seconds)
+    def leave(self, call: _Call) -> None:
+        """The call is over."""
+        self._live.discard(call)
+
+    def prepared(self, request: HttpRequest) -> tuple[Target, bytes]:
+        """Where the request goes, and its head. Raises NotConfigured."""
         try:
-            async with scope:
-                return await session.request(
-                    request.method,
-                    yarl.URL(request.url, encoded=True),
-                    headers=self._headers(request),
-                    data=io.BytesIO(request.body) if len(request.body) > _STREAMED_BODY_BYTES else request.body or None,
-                    allow_redirects=False,
-                    timeout=aiohttp.ClientTimeout(total=None, connect=timeouts.connect),
-                )
-        except DragomanError:
-            taken.abort()
-            raise
-        except (aiohttp.ClientError, OSError, ValueError) as exc:
-            taken.abort()
-            if self._closed:
-                raise _shutting_down() from None
-            if isinstance(exc, TimeoutError) and scope.expired():
-                raise ProviderTimeout(phase, seconds) from None
-            raise _before_head(exc, timeouts) from _cause(exc)
-        except BaseException:
-            # Cancelled: aiohttp closes the connection gracefully, which waits for unsent bytes of the request to drain.
-            taken.abort()
-            raise
-        finally:
-            connector.taken.reset(reset)
-
-    def _headers(self, request: HttpRequest) -> list[tuple[str, str]]:
-        names = {name.lower() for name, _ in request.headers}
-        headers = list(request.headers)
-        if "accept-encoding" not in names:
-            headers.append(("accept-encoding", "identity"))
-        if "user-agent" not in names:
-            headers.append(("user-agent", self._user_agent))
-        return headers
-
-
-class _Taken:
-    """Which socket the request in flight was given, for closing it at once."""
-
-    __slots__ = ("transport",)
-
-    def __init__(self) -> None:
-        self.transport: asyncio.Transport | None = None
-
-    def abort(self) -> None:
-        if self.transport is not None:
-            self.transport.abort()
-
-
-class _Connector(aiohttp.TCPConnector):
-    """aiohttp's pool with our resolver, for names and IP literals alike, which tells which socket a request took."""
-
-    def __init__(self, resolver: Resolver, **options: Any) -> None:
-        super().__init__(**options)
-        self._ask = resolver
-        self.taken: ContextVar[_Taken] = ContextVar("taken")
-
-    async def connect(
-        self,
-        req: aiohttp.ClientRequest,
-        traces: list[Any],
-        timeout: aiohttp.ClientTimeout,
-    ) -> aiohttp.connector.Connection:
-        connection = await super().connect(req, traces, timeout)
-        self.taken.get().transport = connection.transport
-        return connection
-
-    async def _resolve_host(
-        self,
-        host: str,
-        port: int,
-        traces: Sequence[Any] | None = None,  # noqa: ARG002  aiohttp's signature
-    ) -> list[ResolveResult]:
-        # aiohttp's own resolver option is not asked for IP literals, and a guard against them must be. A private name:
-        # the tests on pinned literals fail when an aiohttp release changes it.
-        return [
-            ResolveResult(
-                hostname=host,
-                host=address.ip,
-                port=address.port,
-                family=address.family,
-                proto=socket.IPPROTO_TCP,
-                flags=socket.AI_NUMERICHOST,
-            )
-            for address in await self._ask(host, port)
-        ] or _nothing_found(host)
-
-
-class _Response:
-    """The port's view of an aiohttp response, and the only place that reads one."""
-
-    __slots__ = ("_failure", "_headers", "_raw", "_watchdog")
-
-    def __init__(self, raw: aiohttp.ClientResponse, timeouts: CallTimeouts, started: float) -> None:
-        self._raw = raw
-        self._headers: dict[str, str] | None = None
-        self._failure: DragomanError | None = None
-        self._watchdog = Watchdog(asyncio.get_running_loop(), timeouts, started, self.fail)
+            target = self._target(request.url)
+        except ValueError:
+            raise NotConfigured("The provider's endpoint is no usable http(s) URL.") from None
+        return target, head(request, target, self._user_agent)
 
     @property
-    def status(self) -> int:
-        return self._raw.status
+    def closed(self) -> bool:
+        return self._closed
+
+
+class _Call:
+    """One request and its response: what `send` gives, and what is entered. The only place that reads a body.
+
+    One object and no generator for both, and one timer from the request to the end of the body: a whole answer costs
+    few objects more than its own.
+    """
+
+    __slots__ = (
+        "_body",
+        "_decoder",
+        "_failure",
+        "_headers",
+        "_line",
+        "_pieces",
+        "_plain",
+        "_raw_headers",
+        "_request",
+        "_timeouts",
+        "_transport",
+        "_watchdog",
+        "status",
+    )
+
+    def __init__(self, transport: AiohttpTransport, request: HttpRequest, timeouts: CallTimeouts) -> None:
+        self._transport = transport
+        self._request = request
+        self._timeouts = timeouts
+        self._line: Line | None = None
+        self._body: aiohttp.StreamReader | None = None
+        self._failure: DragomanError | None = None
+        self._headers: dict[str, str] | None = None
+        self._plain = False
+        self._decoder: BodyDecoder | None = None
+        self._pieces: Iterator[bytes] = iter(())
+        self.status = 0
+
+    async def __aenter__(self) -> Self:
+        loop = asyncio.get_running_loop()
+        self._watchdog = Watchdog(loop, self._timeouts, loop.time(), self.fail)
+        pool = self._transport.enter(self)
+        try:
+            await self._open(pool)
+        except BaseException as exc:
+            self.close()
+            if isinstance(exc, DragomanError) or not isinstance(exc, Exception):
+                raise
+            if self._failure is not None:
+                raise self._failure from None
+            if self._transport.closed:
+                raise shutting_down() from None
+            raise before_head(exc, self._timeouts) from cause(exc)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    async def _open(self, pool: Pool) -> None:
+        """Send, and wait for the response's head."""
+        request = self._request
+        target, start = self._transport.prepared(request)
+        _, seconds = connect_limit(self._timeouts)
+        # A pooled connection may turn out to be closed. What changes nothing is then sent once more (RFC 9112, 9.3.1).
+        again = request.method == "GET"
+        while True:
+            self._line = line = await pool.take(target, seconds)
+            self._watchdog.reading()
+            try:
+                line.send(request.method, start, request.body)
+                message, self._body = await line.answer()
+            except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
+                if not again or self._failure is not None:
+                    raise
+                again = False
+                line.abort()
+            else:
+                self.status = message.code
+                self._raw_headers = message.headers
+                return
+            finally:
+                self._watchdog.received()
 
     @property
     def headers(self) -> Mapping[str, str]:
         if self._headers is None:
-            merged: dict[str, str] = {}
-            for name, value in self._raw.headers.items():
-                key = name.lower()
-                merged[key] = f"{merged[key]}, {value}" if key in merged else value
+            raw = self._raw_headers
+            merged = {name.lower(): value for name, value in raw.items()}
+            if len(merged) < len(raw):
+                merged = {name: ", ".join(raw.getall(name)) for name in merged}
             self._headers = merged
         return self._headers
 
@@ -249,7 +205,7 @@ class _Response:
         pieces: list[bytes] = []
         size = 0
         waiting = True
-        async for piece in self.chunks():
+        while piece := await self.receive():
             # Blank lines before the answer are a keep-alive (DeepSeek, unary), so they do not end the wait for it.
             if waiting and not piece.isspace():
                 waiting = False
@@ -263,20 +219,40 @@ class _Response:
         return b"".join(pieces)
 
     async def chunks(self) -> AsyncIterator[bytes]:
-        decoder = BodyDecoder(self.headers.get("content-encoding", ""))
-        while chunk := await self._next():
-            if decoder.passthrough:
-                yield chunk
+        while piece := await self.receive():
+            yield piece
+
+    async def receive(self) -> bytes:
+        if self._plain:
+            return await self._next()
+        if self._decoder is None:
+            encoding = self._raw_headers.get("content-encoding", "")
+            if not encoding:
+                chunk = await self._next()
+                if is_plain(chunk):
+                    self._plain = True
+                    return chunk
+                self._decoder = BodyDecoder("")
+                self._pieces = self._decoder.feed(chunk)
             else:
-                for piece in decoder.feed(chunk):
-                    yield piece
-        if held := decoder.end():
-            yield held
+                self._decoder = BodyDecoder(encoding)
+        return await self._inflated(self._decoder)
+
+    async def _inflated(self, decoder: BodyDecoder) -> bytes:
+        while True:
+            for piece in self._pieces:
+                return piece
+            chunk = await self._next()
+            if not chunk:
+                return decoder.end()
+            self._pieces = decoder.feed(chunk)
 
     def mark_first_token(self) -> None:
         self._watchdog.mark_first_token()
 
     async def discard_rest(self, seconds: float) -> None:
+        if self._body is not None and self._body.is_eof():
+            return
         left = _DISCARD_BYTES
         try:
             async with asyncio.timeout(seconds):
@@ -288,100 +264,43 @@ class _Response:
     def close(self) -> None:
         """Give the connection back if the body has ended, else close its socket now."""
         self._watchdog.cancel()
-        self._abort()
-        self._raw.close()
+        self._transport.leave(self)
+        line, self._line = self._line, None
+        if line is None:
+            return
+        if self._body is not None and self._body.is_eof():
+            line.give_back()
+        else:
+            line.abort()
+
+    def fail(self, error: DragomanError) -> None:
+        """End the wait for the head or the read that waits, and every later one, with this error; close the socket."""
+        self._failure = error
+        if self._body is not None:
+            self._body.set_exception(aiohttp.SocketTimeoutError())
+        if self._line is not None:
+            self._line.fail(aiohttp.SocketTimeoutError())
+            self._line.abort()
 
     async def _next(self) -> bytes:
         """The next bytes as they came, b"" at the end of the body."""
-        self._watchdog.reading()
+        body = self._body
+        if body is None or self._failure is not None:
+            raise self._failure or RuntimeError("not entered")
         try:
-            chunk = await self._raw.content.readany()
-        except (aiohttp.ClientError, OSError, RuntimeError) as exc:
+            if body.is_eof():
+                # All of it is here: there is nothing to wait for, and nothing to be timed.
+                return body.read_nowait()
+            self._watchdog.reading()
+            return await body.readany()
+        except (aiohttp.ClientError, OSError, RuntimeError, HttpProcessingError) as exc:
             if self._failure is not None:
                 raise self._failure from None
-            raise _within_body(exc) from _cause(exc)
+            raise within_body(exc) from cause(exc)
         finally:
             self._watchdog.received()
-        if self._failure is not None:
-            raise self._failure
-        return chunk
-
-    def fail(self, error: DragomanError) -> None:
-        """End the read that waits, and every later one, with this error; close the socket."""
-        self._failure = error
-        self._raw.content.set_exception(aiohttp.SocketTimeoutError())
-        self._abort()
-
-    def _abort(self) -> None:
-        # aiohttp would close gracefully: TLS waits for the peer's close_notify, plain TCP for unsent bytes.
-        connection = self._raw.connection
-        if connection is not None and connection.transport is not None:
-            connection.transport.abort()
 
 
-def _head_limit(timeouts: CallTimeouts) -> tuple[TimeoutPhase, float]:
-    if timeouts.total is not None and timeouts.total < timeouts.first_token:
-        return "total", timeouts.total
-    return "first_token", timeouts.first_token
-
-
-def _shutting_down() -> Unavailable:
+def shutting_down() -> Unavailable:
+    """What a call is told whose transport is closed."""
     return Unavailable("The gateway is shutting down: its connections to providers are closed.")
-
-
-def _nothing_found(host: str) -> list[ResolveResult]:
-    raise ProviderUnavailable(f"The provider's host {host} has no address.")
-
-
-# --- the client library's exceptions, translated once, by type ------------------------------------------------------
-
-
-def _before_head(exc: Exception, timeouts: CallTimeouts) -> DragomanError:
-    """What went wrong between `send` and the response's head. None of these texts holds a URL or a header's value."""
-    match exc:
-        case aiohttp.ClientConnectorCertificateError() | aiohttp.ClientConnectorSSLError():
-            return ProviderUnavailable(
-                f"No secure connection to {exc.host}:{exc.port}: its TLS certificate or handshake was not accepted.",
-                retryable=False,
-                action="Check the endpoint, or give the CA that signed its certificate.",
-            )
-        case aiohttp.ClientConnectorDNSError():
-            return ProviderUnavailable(f"The provider's host {exc.host} was not found.")
-        case aiohttp.ClientConnectorError():
-            return ProviderUnavailable(f"No connection to {exc.host}:{exc.port}: {_why(exc.os_error)}.")
-        case TimeoutError():
-            return ProviderTimeout("connect", timeouts.connect)
-        case aiohttp.ClientResponseError() | aiohttp.ClientPayloadError():
-            return ProviderProtocolError("The provider's answer is not HTTP.")
-        case aiohttp.InvalidURL():
-            return NotConfigured("The provider's endpoint is no usable http(s) URL.")
-        case ValueError():
-            return NotConfigured("The request holds a header that HTTP cannot carry (a line break in a credential?).")
-        case _:
-            return ProviderUnavailable("The provider closed the connection without an answer.")
-
-
-def _within_body(exc: Exception) -> ProviderError:
-    match exc:
-        case aiohttp.ClientResponseError():
-            return ProviderProtocolError("The provider's answer is not HTTP.")
-        case _:
-            return StreamTruncated("The connection to the provider ended in the middle of its answer.")
-
-
-def _why(error: OSError) -> str:
-    match error:
-        case ConnectionRefusedError():
-            return "connection refused"
-        case ConnectionResetError():
-            return "connection reset"
-        case _:
-            return "not reachable"
-
-
-def _cause(exc: Exception) -> BaseException | None:
-    """What may stand behind our error in a traceback: aiohttp writes whole URLs into some of its messages."""
-    speaks_of_url = isinstance(
-        exc, aiohttp.ClientOSError | aiohttp.ConnectionTimeoutError | aiohttp.ClientResponseError | aiohttp.InvalidURL
-    )
-    return exc.__cause__ if speaks_of_url else exc

@@ -77,7 +77,7 @@ class _FakeResponse:
             )
         return body
 
-    async def chunks(self) -> AsyncIterator[bytes]:
+    async def receive(self) -> bytes:
         while self._left:
             step = self._left.popleft()
             if isinstance(step, DragomanError):
@@ -85,8 +85,13 @@ class _FakeResponse:
             if isinstance(step, asyncio.Event):
                 await step.wait()
             elif step:
-                yield step
+                return step
         self.ended = True
+        return b""
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        while piece := await self.receive():
+            yield piece
 
     def mark_first_token(self) -> None:
         self.marked = True

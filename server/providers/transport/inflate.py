@@ -23,6 +23,11 @@ _IDENTITY: Final = frozenset({"", "identity", "none"})
 _DEFLATED: Final = frozenset({"gzip", "x-gzip", "deflate"})
 
 
+def is_plain(start: bytes) -> bool:
+    """Whether a body without a content-encoding that begins so is known to be plain: it needs no decoder."""
+    return len(start) > 1 and not start.startswith(_GZIP_MAGIC)
+
+
 class BodyDecoder:
     """Feed it the body's bytes in order; it gives them back inflated. `end` at the end of the body.
 
