@@ -191,6 +191,9 @@ async def check_database(settings: Settings) -> AsyncIterator[Finding]:
     try:
         async with open_services(settings) as services:
             yield Finding(Level.OK, "database", f"reachable, its schema at version {HEAD}.")
+            yield await _check_audit(services)
+            async for finding in _check_rotations(services, settings):
+                yield finding
             async for finding in _check_configs(services):
                 yield finding
     except SetupError as error:
@@ -201,6 +204,45 @@ async def check_database(settings: Settings) -> AsyncIterator[Finding]:
             yield Finding(Level.PROBLEM, "database", f"not looked at: {error.message}", error.mend)
     except DragomanError as error:
         yield Finding(Level.PROBLEM, "database", error.message, "See that it runs and DRAGOMAN_DATABASE_URL is right.")
+
+
+async def _check_audit(services: Services) -> Finding:
+    from server.services.access import utc_now  # noqa: PLC0415
+    from server.store.checks import audit_is_append_only  # noqa: PLC0415
+
+    try:
+        holds = await audit_is_append_only(services.store.database, utc_now())
+    except DragomanError as error:
+        mend = "Nothing that is audited can be changed until it can: see the database's permissions and its disk."
+        return Finding(Level.PROBLEM, "audit log", f"no entry can be written: {error.message}", mend)
+    if holds:
+        return Finding(Level.OK, "audit log", "entries can be written, and not changed.")
+    mend = "Somebody dropped its triggers: restore them (server/store/migrations), and compare with your exports."
+    return Finding(Level.PROBLEM, "audit log", "its entries can be changed.", mend)
+
+
+async def _check_rotations(services: Services, settings: Settings) -> AsyncIterator[Finding]:
+    """Unfinished ones of master and data keys. One that runs at this moment looks the same."""
+    from server.app import master_keyring  # noqa: PLC0415
+    from server.store.checks import rotation_state  # noqa: PLC0415
+
+    state, ring = await rotation_state(services.store.database), master_keyring(settings)
+    what, again = "key rotation", "Unless it runs now: 'dragoman keys rotate-"
+    spare = sorted(ring.ids() - {state.sealing, *state.behind})
+    if state.behind:
+        said = f"the master key {', '.join(state.behind)} is still needed beside {state.sealing}."
+        yield Finding(Level.PROBLEM, what, said, f"{again}master'.")
+    elif ring.active.id != state.sealing:
+        said = f"the first master key, {ring.active.id}, is not in use yet; {state.sealing} is."
+        yield Finding(Level.NOTE, what, said, "When every server has it: 'dragoman keys rotate-master'.")
+    elif spare:
+        said = f"the master key {', '.join(spare)} is given and needed no more."
+        yield Finding(Level.NOTE, what, said, "Take it away: 'dragoman keys rotate-master --drop-old' for a file.")
+    for workspace_id in state.turning:
+        said = f"workspace {workspace_id} still has an old data key."
+        yield Finding(Level.PROBLEM, what, said, f"{again}data -w {workspace_id}'.")
+    if not (state.behind or state.turning):
+        yield Finding(Level.OK, what, "none is unfinished.")
 
 
 async def _check_configs(services: Services) -> AsyncIterator[Finding]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import socket
+import sqlite3
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ from typing import Any
 import pytest
 
 from server.cli.doctor import Level, check_packages
+from server.core.errors import InternalError
 from tests.cli.conftest import CommandLine, Served, add_demo
 from tests.support.demo import DemoProcess
 from tests.support.ports import free_port
@@ -106,3 +109,37 @@ def test_packages_are_compared_with_the_lock(tmp_path: Path) -> None:
     (finding,) = check_packages(lock)
     assert finding.level is Level.PROBLEM
     assert finding.said == f"rich is {version('rich')}, not 0.0.1, no-such-package-1 is missing."
+
+
+def test_a_rotation_that_was_not_finished_is_found(dragoman: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the command that finishes it; a master key that is needed no more is worth a note."""
+
+    async def stop(*_: object) -> None:
+        raise InternalError("stopped")
+
+    def notes() -> list[str]:
+        found = dragoman("doctor", "--json").json()
+        return [finding["said"] for finding in found if finding["what"] == "key rotation"]
+
+    dragoman.ok("providers", "add", "one", "--provider", "openai", stdin="sk-0123456789abcdef")
+    assert notes() == ["none is unfinished."]
+    with monkeypatch.context() as patch:
+        patch.setattr("server.store.rotation._remove_unused", stop)
+        assert dragoman("keys", "rotate-data").status == 1
+    (problem,) = problems(dragoman)
+    assert "rotate-data -w ws_one" in problem["mend"]
+    dragoman.ok("keys", "rotate-data")
+    dragoman.ok("keys", "rotate-master", "--generate")
+    assert problems(dragoman) == []
+    assert "needed no more" in notes()[0]
+    dragoman.ok("keys", "rotate-master", "--drop-old")
+    assert notes() == ["none is unfinished."]
+
+
+def test_an_audit_log_without_its_triggers_is_found(dragoman: CommandLine) -> None:
+    with contextlib.closing(sqlite3.connect(dragoman.home / "dragoman.db")) as database:
+        for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall():
+            database.execute(f"DROP TRIGGER {name}")
+        database.commit()
+    (problem,) = problems(dragoman)
+    assert (problem["what"], problem["said"]) == ("audit log", "its entries can be changed.")
