@@ -139,18 +139,30 @@ class ServerTool(msgspec.Struct, frozen=True):
     opaque: Opaque | None = None
 
 
+class NativeBlock(msgspec.Struct, frozen=True):
+    """A block of a caller's message for which there is no part here, as it came: it goes to a provider of the caller's
+    own wire, and any other refuses it.
+
+    type: the wire's word (`search_result`). place: where it stood in the caller's body. opaque: its JSON, NATIVE.
+    """
+
+    type: str
+    place: str
+    opaque: Opaque
+
+
 class ToolResult(msgspec.Struct, frozen=True):
-    """The caller's answer to a ToolCall. content: text, images, documents. name: the tool's, for wires that match by
-    name."""
+    """The caller's answer to a ToolCall. content: text, images, documents, or what stands for them on the caller's own
+    wire. name: the tool's, for wires that match by name."""
 
     tool_call_id: str
-    content: tuple[Text | Image | Document, ...]
+    content: tuple[Text | Image | Document | NativeBlock, ...]
     is_error: bool = False
     name: str | None = None
     cache: CacheControl | None = None
 
 
-Part = Text | Image | Document | Audio | Reasoning | ToolCall | ServerTool | ToolResult
+Part = Text | Image | Document | Audio | Reasoning | ToolCall | ServerTool | ToolResult | NativeBlock
 
 
 class Message(msgspec.Struct, frozen=True):
@@ -175,10 +187,12 @@ class Tool(msgspec.Struct, frozen=True):
 class HostedTool(msgspec.Struct, frozen=True):
     """A tool that the provider runs. type: neutral (`web_search`, `code_execution`) or the provider's own versioned
     word (`web_search_20250305`). options: JSON text of an object, merged into the provider's tool object; "" for
-    none."""
+    none. wire: the one that has this word and this form of options, where no other can make anything of them; else
+    ""."""
 
     type: str
     options: str = ""
+    wire: str = ""
 
 
 class ToolChoice(msgspec.Struct, frozen=True):

@@ -9,8 +9,9 @@ from typing import Any, Final
 import msgspec
 
 from server.core.embedding import EmbedRequest
+from server.core.errors import UnsupportedParameter, Violation
 from server.core.events import Warning
-from server.core.messages import ChatRequest
+from server.core.messages import ChatRequest, NativeBlock, ToolResult
 from server.providers.params import JsonObject, stripped
 
 _STEP: Final = re.compile(r"([^.\[\]]+)|\[(\d+)\]")
@@ -32,6 +33,25 @@ def foreign_members(request: ChatRequest | EmbedRequest, wire: str) -> tuple[War
     return tuple(stripped(name, "the provider's API has no place for it") for name in names[:_SHOWN]) + (
         (stripped("further members", f"{len(names) - _SHOWN} more have no place there"),) if len(names) > _SHOWN else ()
     )
+
+
+def refuse_foreign_parts(request: ChatRequest, wire: str) -> None:
+    """Raise UnsupportedParameter, with every place, for tools and blocks of messages that only the caller's own wire
+    knows, where this is another."""
+    if not request.dialect or request.dialect == wire:
+        return
+    for tool in request.hosted_tools:
+        if tool.wire not in ("", wire):
+            raise UnsupportedParameter.field("tools", f"{tool.type[:40]} is run by providers of its own API alone")
+    found = [
+        Violation(block.place, f"a block of type {block.type[:40]} is carried to providers of its own API alone")
+        for message in request.messages
+        for part in message.parts
+        for block in (part.content if isinstance(part, ToolResult) else (part,))
+        if isinstance(block, NativeBlock)
+    ]
+    if found:
+        raise UnsupportedParameter(f"{found[0].field}: {found[0].description}", violations=found[:_SHOWN])
 
 
 def _text(_: JsonObject) -> str:

@@ -16,7 +16,7 @@ from server.providers.errors import request_id, scrub
 from server.providers.http import HttpResponse, Transport
 from server.providers.params import approximated
 from server.providers.parsing import merge_deltas
-from server.providers.passthrough import foreign_members
+from server.providers.passthrough import foreign_members, refuse_foreign_parts
 from server.providers.wire import EmbedAnswer, EmbedExchange, EmbedPiece, Exchange, StreamParser, Wire
 
 WHOLE_ANSWER_PATIENCE: Final = 5.0
@@ -50,6 +50,7 @@ class HttpChatProvider:
 
     async def chat(self, call: ProviderCall) -> AsyncGenerator[Sequence[StreamEvent]]:
         """As the port says. One batch for each read of the connection, adjacent deltas of a block joined."""
+        refuse_foreign_parts(call.request, self._wire.dialect_of(call))
         built = self._wire.build_request(call)
         timeouts = call.timeouts if call.stream else _patient(call.timeouts)
         started = False
@@ -138,6 +139,7 @@ class HttpChatProvider:
 
     async def count_tokens(self, call: ProviderCall) -> TokenCount:
         """As the port says."""
+        refuse_foreign_parts(call.request, self._wire.dialect_of(call))
         built = self._wire.build_count(call)
         warnings = built.warnings + foreign_members(call.request, self._wire.dialect_of(call))
         call_id = ""

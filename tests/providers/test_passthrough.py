@@ -7,8 +7,19 @@ from typing import Any
 
 import pytest
 
-from server.core.messages import ChatRequest, Message, Passthrough, Text
-from server.providers.passthrough import foreign_members, put_back
+from server.core.errors import UnsupportedParameter
+from server.core.messages import (
+    NATIVE,
+    ChatRequest,
+    HostedTool,
+    Message,
+    NativeBlock,
+    Opaque,
+    Passthrough,
+    Text,
+    ToolResult,
+)
+from server.providers.passthrough import foreign_members, put_back, refuse_foreign_parts
 
 
 def request(members: dict[str, Any]) -> ChatRequest:
@@ -50,3 +61,26 @@ def test_another_wire_is_told_of_each() -> None:
     assert put_back({}, wanted, "other") == []
     many = foreign_members(request({"": dict.fromkeys("abcdefghijkl", 1)}), "")
     assert (len(many), many[-1].parameter) == (9, "further members")
+
+
+def test_blocks_of_another_wire_are_refused_with_their_places() -> None:
+    """In turns and in results of tools; the caller's own wire takes them."""
+    inner, outer = (NativeBlock("b", place, Opaque(NATIVE, "w", b"{}")) for place in ("m[0].c[0]", "m[1]"))
+    messages = (Message("tool", (ToolResult("c", (Text("x"), inner)),)), Message("user", (outer, Text("x"))))
+    wanted = ChatRequest(messages=messages, dialect="w")
+    refuse_foreign_parts(wanted, "w")
+    with pytest.raises(UnsupportedParameter) as caught:
+        refuse_foreign_parts(wanted, "other")
+    assert [one.field for one in caught.value.violations] == ["m[0].c[0]", "m[1]"]
+
+
+def test_tools_of_another_wire_are_refused() -> None:
+    """Where the word is a wire's own; any other word is the provider's to judge."""
+    for own in ("", "w"):
+        wanted = ChatRequest(messages=(), hosted_tools=(HostedTool("t_20250101", wire=own),), dialect="w")
+        refuse_foreign_parts(wanted, "w")
+        if own:
+            with pytest.raises(UnsupportedParameter, match="tools: t_20250101"):
+                refuse_foreign_parts(wanted, "other")
+        else:
+            refuse_foreign_parts(wanted, "other")

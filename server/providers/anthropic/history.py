@@ -20,6 +20,7 @@ from server.core.messages import (
     Image,
     Inline,
     Message,
+    NativeBlock,
     Opaque,
     Part,
     Reasoning,
@@ -136,6 +137,8 @@ class History:
                 wire = self._document(part, where)
             case ToolResult():
                 wire = self._result(part, where)
+            case NativeBlock():
+                return self._native(part)
             case Audio():
                 raise UnsupportedParameter.field(where, f"{self._call.model}: the Messages API takes no audio")
             case _:
@@ -169,6 +172,11 @@ class History:
         if part.citations:
             wire["citations"] = {"enabled": True}
         return wire
+
+    def _native(self, part: NativeBlock) -> JsonObject:
+        """As it came (`refuse_foreign_parts` lets no other wire's pass)."""
+        self.files = self.files or part.type == "container_upload"
+        return self._own(part.opaque)
 
     def _result(self, part: ToolResult, where: str) -> JsonObject:
         wire: JsonObject = {"type": "tool_result", "tool_use_id": self._ids.of_result(part.tool_call_id)}

@@ -154,7 +154,7 @@ class History:
     def _result(self, part: ToolResult, where: str) -> JsonObject:
         """Empty texts are taken here (NousResearch/hermes-agent#55092), but not as all that an error says."""
         content = [self._block(inner, f"{where}.content[{number}]") for number, inner in enumerate(part.content)]
-        if any(inner.cache is not None for inner in part.content) and self._caching:
+        if any(getattr(inner, "cache", None) is not None for inner in part.content) and self._caching:
             self._approximate("cache", "a cache mark inside a tool result has no place in Converse and was left out")
         if part.is_error and not any(block.get("text", "-").strip() for block in content):
             content = [{"text": "error"}]

@@ -197,7 +197,7 @@ def _part_to_proto(part: m.Part) -> pb.Part:
                     opaque=opaque_to_proto(part.opaque),
                 )
             )
-        case m.Image() | m.Document() | m.Audio() | m.ToolResult():
+        case m.Image() | m.Document() | m.Audio() | m.ToolResult() | m.NativeBlock():
             raise TypeError(f"an answer holds no {type(part).__name__}")
 
 

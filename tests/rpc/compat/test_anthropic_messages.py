@@ -51,8 +51,13 @@ def native(**rest: Any) -> m.Opaque:
         ),
         (
             {"tools": [{"type": "web_search_20250305", "name": "web_search", "max_uses": 2}]},
-            {"hosted_tools": (m.HostedTool("web_search_20250305", '{"name":"web_search","max_uses":2}'),)},
+            {
+                "hosted_tools": (
+                    m.HostedTool("web_search_20250305", '{"name":"web_search","max_uses":2}', "anthropic_messages"),
+                )
+            },
         ),
+        ({"tools": [{"type": "web_search"}]}, {"hosted_tools": (m.HostedTool("web_search"),)}),
         (
             {"thinking": {"type": "enabled", "budget_tokens": 2000}},
             {"thinking": m.Thinking("enabled", 2000), "passthrough": None},
@@ -160,6 +165,29 @@ def test_blocks_of_earlier_answers_keep_what_they_held(block: dict[str, Any], pa
 
 
 @pytest.mark.parametrize(
+    "block",
+    [
+        {"type": "search_result", "source": "https://e.org", "title": "E", "content": [{"type": "text", "text": "x"}]},
+        {"type": "container_upload", "file_id": "file_1"},
+        {"type": "document", "source": {"type": "content", "content": [{"type": "text", "text": "x"}]}, "title": "E"},
+        {"type": "image", "source": {"type": "s3", "key": 1.50}},
+        {"type": "not_yet_known", "x": None},
+    ],
+    ids=lambda block: block["type"],
+)
+def test_blocks_without_a_part_are_kept_for_this_wire(block: dict[str, Any]) -> None:
+    """In a turn and in a tool's result, as they came and with their place."""
+    call = {"type": "tool_use", "id": "c", "name": "f", "input": {}}
+    result = {"type": "tool_result", "tool_use_id": "c", "content": [block]}
+    turns = [HELLO, {"role": "assistant", "content": [call]}, {"role": "user", "content": [result, block]}]
+    _, _, answered, said = asked(messages=turns).messages
+    opaque = m.Opaque(m.NATIVE, "anthropic_messages", msgspec.json.encode(block))
+    inner = m.NativeBlock(block["type"], "messages[2].content[0].content[0]", opaque)
+    assert answered.parts == (m.ToolResult("c", (inner,)),)
+    assert said.parts == (m.NativeBlock(block["type"], "messages[2].content[1]", opaque),)
+
+
+@pytest.mark.parametrize(
     ("body", "field"),
     [
         ({"messages": []}, "messages"),
@@ -167,7 +195,24 @@ def test_blocks_of_earlier_answers_keep_what_they_held(block: dict[str, Any], pa
         ({"messages": [{"role": "martian", "content": "x"}]}, "messages[0].role"),
         ({"messages": [{"role": "user", "content": []}]}, "messages[0].content"),
         ({"messages": [{"role": "user", "content": [{"text": "x"}]}]}, "messages[0].content[0].type"),
-        ({"messages": [{"role": "user", "content": [{"type": "search_result"}]}]}, "messages[0].content[0]"),
+        ({"messages": [{"role": "user", "content": [{"type": "thinking"}]}]}, "messages[0].content[0]"),
+        (
+            {
+                "messages": [
+                    {
+                        "role": "user",
+                        "content": [
+                            {
+                                "type": "tool_result",
+                                "tool_use_id": "c",
+                                "content": [{"type": "tool_result", "tool_use_id": "d"}],
+                            }
+                        ],
+                    }
+                ]
+            },
+            "messages[0].content[0].content[0]",
+        ),
         (
             {"messages": [{"role": "user", "content": [{"type": "image", "source": {"type": "base64"}}]}]},
             "messages[0].content[0].source",

@@ -44,7 +44,7 @@ def _blocks(content: Any) -> list[dict[str, Any]]:
 
 
 def _said(block: dict[str, Any]) -> str:
-    return "".join(inner["text"] for inner in _blocks(block.get("content") or []))
+    return "".join(inner.get("text", "") for inner in _blocks(block.get("content") or []))
 
 
 def _content(played: Played) -> list[dict[str, Any]]:

@@ -18,6 +18,12 @@ OURS: Final = "x_dragoman"
 
 _RESULT_PARTS: Final = ("text", "image", "document")
 
+_ANSWERS: Final = ("tool_use", "thinking", "redacted_thinking")
+"""Blocks that only answers hold."""
+
+_SOURCES: Final = ("base64", "text", "url", "file")
+"""Forms of media that the core knows. Any other (`content`: a document made of blocks) is for this wire."""
+
 
 def kind_of(block: t.Block, place: str) -> str:
     """A block's type. Raises InvalidRequest."""
@@ -41,6 +47,8 @@ def _plain(block: t.Block, place: str, unknown: Unknown) -> m.Part:
             text, more = read(t.TEXT, data, place)
             unknown |= more
             return m.Text(text.text, cache=_cache(text.cache_control))
+        case "image" | "document" if _is_foreign(block):
+            return _kept(kind, block, place)
         case "image":
             media, more = read(t.MEDIA, data, place)
             unknown |= more
@@ -53,8 +61,21 @@ def _plain(block: t.Block, place: str, unknown: Unknown) -> m.Part:
             return m.Document(source, media.title, cited, _cache(media.cache_control))
         case "tool_result":
             return _tool_result(data, place, unknown)
+        case _ if kind in _ANSWERS:
+            raise InvalidRequest.field(place, f"a block of type {kind} stands in messages of the assistant")
         case _:
-            raise UnsupportedParameter.field(place, f"a block of type {kind[:40]} is not carried in this place")
+            return _kept(kind, block, place)
+
+
+def _is_foreign(block: t.Block) -> bool:
+    """Whether a block's media come in a form that is not known here."""
+    source = _object(block.get("source"))
+    return isinstance(source.get("type"), str) and source["type"] not in _SOURCES
+
+
+def _kept(kind: str, block: t.Block, place: str) -> m.NativeBlock:
+    """The block as it came, for a provider of this wire."""
+    return m.NativeBlock(kind, place, m.Opaque(m.NATIVE, t.WIRE, msgspec.json.encode(block)))
 
 
 def _tool_result(data: bytes, place: str, unknown: Unknown) -> m.ToolResult:
@@ -62,7 +83,7 @@ def _tool_result(data: bytes, place: str, unknown: Unknown) -> m.ToolResult:
     unknown |= more
     content = [] if result.content is None else plain_parts(result.content, f"{place}.content", unknown)
     for index, part in enumerate(content):
-        if not isinstance(part, m.Text | m.Image | m.Document):
+        if not isinstance(part, m.Text | m.Image | m.Document | m.NativeBlock):
             known = ", ".join(_RESULT_PARTS)
             raise InvalidRequest.field(f"{place}.content[{index}]", f"a tool's result holds {known}")
     return m.ToolResult(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Final
 
@@ -15,6 +16,9 @@ from server.rpc.compat.frame import Unknown, given, passthrough, read
 
 _MODES: Final = {"auto": "auto", "any": "required", "none": "none"}
 _THINKING: Final = ("enabled", "disabled", "adaptive")
+
+_VERSION: Final = re.compile(r"_\d{8}$")
+"""How the types of Anthropic's own tools end. Any other word is the provider's to judge."""
 
 
 class MessagesRequest(msgspec.Struct, frozen=True):
@@ -143,7 +147,8 @@ def _tools(tools: Sequence[t.Block], unknown: Unknown) -> tuple[tuple[m.Tool, ..
         kind = kind_of(tool, place) if given(tool.get("type", t.ABSENT)) else "custom"
         if kind != "custom":
             rest = {name: value for name, value in tool.items() if name != "type"}
-            hosted.append(m.HostedTool(kind, msgspec.json.encode(rest).decode() if rest else ""))
+            options = msgspec.json.encode(rest).decode() if rest else ""
+            hosted.append(m.HostedTool(kind, options, t.WIRE if _VERSION.search(kind) else ""))
             continue
         read_tool, more = read(t.TOOL, msgspec.json.encode(tool), place)
         for inner, members in more.items():
