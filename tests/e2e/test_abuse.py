@@ -1,4 +1,5 @@
-"""Limits against abuse, through Envoy and by gRPC: failed authentications of an address, calls in flight of a key."""
+"""Limits against abuse, through Envoy and by gRPC: failed authentications of an address, calls in flight of a key or a
+workspace, and how much of each thing there may be. On both databases."""
 
 from __future__ import annotations
 
@@ -14,11 +15,11 @@ from dragoman.v1 import model_service_pb2
 from server.core.caller_key import KEY_ENTROPY_BYTES, caller_key
 from server.core.secret import Secret
 from tests.e2e.errors import detail, error_of
-from tests.e2e.stack import Stack, running_stack
+from tests.e2e.stack import FOREIGN, Stack, running_stack
 
 pytestmark = pytest.mark.e2e
 
-MOST_FAILURES, PER_KEY = 3, 2
+MOST_FAILURES, PER_KEY, PER_WORKSPACE, MOST = 3, 2, 4, 6
 WRONG = caller_key(b"w" * KEY_ENTROPY_BYTES).reveal()
 LIST = "/api/v1/ai/models"
 
@@ -32,6 +33,10 @@ def strict(shared_database_url: Secret, tmp_path_factory: pytest.TempPathFactory
         max_failed_authentications=str(MOST_FAILURES),
         failed_authentications_seconds="3600",
         max_calls_in_flight_per_key=str(PER_KEY),
+        max_calls_in_flight_per_workspace=str(PER_WORKSPACE),
+        max_configs_per_workspace=str(MOST),
+        max_keys_per_workspace=str(MOST),
+        max_workspaces_per_organisation=str(MOST),
     ) as it:
         yield it
 
@@ -91,3 +96,51 @@ async def test_a_key_has_its_most_calls_in_flight_and_hanging_up_makes_room(stri
         async with asyncio.timeout(10):
             while (await client.post("/api/v1/ai/llm/chat", json=body, headers=strict.headers())).status_code != 200:
                 await asyncio.sleep(0.02)
+
+
+async def test_the_keys_of_a_workspace_share_its_most_calls_in_flight(strict: Stack) -> None:
+    """Another workspace is not touched by that."""
+    endless = pb.ChatRequest(model="custom/demo-endless", messages=[pb.Message(role="user", content="hi")])
+    async with strict.grpc() as stubs, httpx.AsyncClient(base_url=strict.envoy.url, timeout=30) as client:
+        body = {"role": "member", "name": "one more"}
+        made = (await client.post("/api/v1/access/keys", json=body, headers=strict.headers("admin"))).json()
+        running = [stubs.llm.Chat(endless, metadata=strict.metadata(who)) for who in ("member", "admin") * PER_KEY]
+        assert len(running) == PER_WORKSPACE
+        for call in running:
+            await call.read()
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await stubs.llm.Complete(endless, metadata=(("x-api-key", made["secret"]),))
+        assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        chat = {"model": "custom/demo-chat", "messages": [{"role": "user", "content": "hi"}]}
+        refused = await client.post("/api/v1/ai/llm/chat", json=chat, headers={"x-api-key": made["secret"]})
+        error = error_of(refused, 429, "RESOURCE_EXHAUSTED")
+        assert detail(error, "ErrorInfo")["metadata"]["limit"] == "calls_in_flight_per_workspace"
+        foreign = await client.get("/api/v1/ai/models", headers=strict.headers("foreign"))
+        assert foreign.status_code == 200
+        for call in running:
+            call.cancel()
+        revoke = f"/api/v1/access/keys/{made['key']['id']}/revoke"
+        await client.post(revoke, headers=strict.headers("admin"))
+        async with asyncio.timeout(10):
+            while (await client.post("/api/v1/ai/llm/chat", json=chat, headers=strict.headers())).status_code != 200:
+                await asyncio.sleep(0.02)
+
+
+@pytest.mark.parametrize(
+    ("who", "path", "body", "limit"),
+    [
+        ("foreign", "/ai/llm", {"aiType": "OPENAI", "workspaceId": FOREIGN}, "configs_per_workspace"),
+        ("foreign", "/api/v1/access/keys", {"role": "viewer"}, "keys"),
+        ("organisation", "/api/v1/access/workspaces", {}, "workspaces_per_organisation"),
+    ],
+)
+def test_there_is_a_most_of_each_thing(strict: Stack, who: str, path: str, body: dict[str, str], limit: str) -> None:
+    """The refusal says which limit it is, and one that is refused counts for nothing."""
+    with strict.rest(who) as client:
+        responses = [client.post(path, json={**body, "name": f"{limit} {count}"}) for count in range(MOST + 2)]
+        made = [response.status_code for response in responses].count(200)
+        assert [response.status_code for response in responses] == [200] * made + [429] * (MOST + 2 - made)
+        assert 0 < made <= MOST
+        for response in responses[made:]:
+            error = error_of(response, 429, "RESOURCE_EXHAUSTED")
+            assert detail(error, "ErrorInfo")["metadata"]["limit"] == limit

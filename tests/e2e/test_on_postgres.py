@@ -1,4 +1,4 @@
-"""The documented paths and access once more, with everything stored in Postgres instead of SQLite."""
+"""Documented paths, configurations and access once more, with everything stored in Postgres instead of SQLite."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from tests.e2e.stack import Stack, running_stack
 
 # Collected here again: the fixture below puts another database under them.
 from tests.e2e.test_access import *  # noqa: F403
+from tests.e2e.test_configurations import *  # noqa: F403
 from tests.e2e.test_surfaces import *  # type: ignore[assignment]  # noqa: F403 - both have an ASK of their own
 from tests.support.postgres import PostgresCluster
 
