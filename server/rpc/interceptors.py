@@ -38,6 +38,7 @@ the message itself would have to be encoded again to know them."""
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
+_Context = grpc.aio.ServicerContext[Any, Any]
 _Behavior = Callable[[Any, Any], Any]
 
 
@@ -128,7 +129,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         rule = self._rules.get(method)
         own = method.startswith(OWN_SERVICES)
 
-        async def call_method(request: Any, context: CallContext) -> Any:
+        async def call_method(request: Any, context: _Context) -> Any:
             began = self._now()
             call = _new_call(method, context, self._peers)
             slot: Slot | None = None
