@@ -10,6 +10,7 @@ from google.protobuf import json_format, struct_pb2
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dragoman.v1 import chat_pb2 as pb
 from server.core.errors import InvalidRequest
 from server.rpc.translate import structs
 
@@ -113,14 +114,36 @@ def test_json_text_is_passed_byte_for_byte() -> None:
     assert structs.check_json_object(text, "f") is text
 
 
+def filled(text: str) -> pb.ChatResponse:
+    made = pb.ChatResponse(text="before")
+    structs.fill_struct(made, pb.ChatResponse.PROVIDER_METADATA_FIELD_NUMBER, text)
+    assert made.text == "before"
+    return made
+
+
 def test_metadata_keeps_big_integers_as_strings() -> None:
-    made = structs.to_struct('{"big": 9007199254740993, "in": [-9007199254740992], "ok": 7, "yes": true, "no": null}')
-    assert made is not None
-    assert json_format.MessageToDict(made) == {
+    made = filled('{"big": 9007199254740993, "in": [-9007199254740992], "ok": 7, "yes": true, "no": null}')
+    assert json_format.MessageToDict(made.provider_metadata) == {
         "big": "9007199254740993",
         "in": ["-9007199254740992"],
         "ok": 7,
         "yes": True,
         "no": None,
     }
-    assert structs.to_struct("") is None
+
+
+def test_no_metadata_is_no_struct_and_an_empty_object_is_an_empty_one() -> None:
+    assert not filled("").HasField("provider_metadata")
+    assert filled("{}").HasField("provider_metadata")
+
+
+@settings(deadline=None)
+@given(st.dictionaries(st.text(), JSON, max_size=5))
+def test_metadata_is_what_proto_json_reads_from_the_same_object(members: dict[str, Any]) -> None:
+    assert filled(json.dumps(members)).provider_metadata == struct(members)
+
+
+@pytest.mark.parametrize("size", [0, 126, 127, 128, 129, 16_383, 16_384, 2_097_152])
+def test_metadata_of_any_length_is_whole(size: int) -> None:
+    members = {"n" * size: "v" * size, "list": ["é" * size, {"deep": size}]}
+    assert filled(json.dumps(members)).provider_metadata == struct(members)

@@ -16,7 +16,7 @@ from server.core import messages as m
 from server.core.errors import ProviderOverloaded
 from server.core.stream import ChatResponse, fold
 from server.rpc.translate.events import EventRenderer
-from server.rpc.translate.parts import answer_message
+from server.rpc.translate.parts import fill_answer
 from server.rpc.translate.request import chat_request
 from server.rpc.translate.response import chat_response, generate_response, generate_text, usage
 from server.rpc.validation import RequestValidator
@@ -38,7 +38,8 @@ PART = st.one_of(
 @settings(deadline=None)
 @given(st.lists(PART, max_size=6))
 def test_an_answer_comes_back_as_equal_parts(parts: list[m.Part]) -> None:
-    turn = answer_message(m.Message("assistant", tuple(parts)))
+    turn = pb.Message()
+    fill_answer(turn, m.Message("assistant", tuple(parts)))
     body = pb.ChatRequest(messages=[pb.Message(role="user", content="hi"), turn])
     RequestValidator().check(body)
     wire = json_format.Parse(json_format.MessageToJson(body), pb.ChatRequest())
@@ -61,7 +62,8 @@ def test_an_answer_comes_back_as_equal_parts(parts: list[m.Part]) -> None:
     ],
 )
 def test_the_plain_form_is_used_where_it_says_everything(parts: list[m.Part], plain: bool) -> None:
-    turn = answer_message(m.Message("assistant", tuple(parts)))
+    turn = pb.Message()
+    fill_answer(turn, m.Message("assistant", tuple(parts)))
     assert (len(turn.parts) == 0) is plain
 
 

@@ -10,7 +10,7 @@ from server.core import events as ev
 from server.rpc.errors import status_code, to_status
 from server.rpc.translate.parts import citation_to_proto, opaque_to_proto
 from server.rpc.translate.response import usage, warning
-from server.rpc.translate.structs import to_struct
+from server.rpc.translate.structs import fill_struct
 
 _DELTA_FIELD: Mapping[ev.BlockKind, str] = {
     "text": "text",
@@ -87,15 +87,16 @@ def _block_end(event: ev.BlockEnd) -> pb.BlockEnd:
 
 
 def _completed(event: ev.Completed) -> pb.Completed:
-    return pb.Completed(
+    completed = pb.Completed(
         finish_reason=event.finish_reason,
         raw_finish_reason=event.raw_finish_reason,
         usage=usage(event.usage),
         model=event.model,
         warnings=map(warning, event.warnings),
-        provider_metadata=to_struct(event.provider_metadata),
         refusal=event.refusal,
     )
+    fill_struct(completed, pb.Completed.PROVIDER_METADATA_FIELD_NUMBER, event.provider_metadata)
+    return completed
 
 
 def _failed(event: ev.Failed, request_id: str) -> pb.Failed:

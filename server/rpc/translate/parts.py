@@ -128,14 +128,17 @@ _FROM_PROTO: Mapping[str, Callable[[Any, m.CacheControl | None, str], m.Part]] =
 # --- core to proto: what an answer is made of -------------------------------------------------------------------------
 
 
-def answer_message(message: m.Message) -> pb.Message:
+def fill_answer(turn: pb.Message, message: m.Message) -> None:
     """An answer as a turn of the contract: content and tool_calls where they say everything, else parts."""
+    turn.role = message.role
     texts = [part for part in message.parts if isinstance(part, m.Text)]
     calls = [part for part in message.parts if isinstance(part, m.ToolCall)]
-    if message.parts == (*texts, *calls) and _is_plain(texts) and all(call.cache is None for call in calls):
-        content = texts[0].text if texts else ""
-        return pb.Message(role=message.role, content=content, tool_calls=map(tool_call_to_proto, calls))
-    return pb.Message(role=message.role, parts=map(_part_to_proto, message.parts))
+    if message.parts == (*texts, *calls) and _is_plain(texts) and not any(call.cache for call in calls):
+        if texts:
+            turn.content = texts[0].text
+        turn.tool_calls.extend(map(tool_call_to_proto, calls))
+    else:
+        turn.parts.extend(map(_part_to_proto, message.parts))
 
 
 def _is_plain(texts: list[m.Text]) -> bool:
@@ -145,8 +148,9 @@ def _is_plain(texts: list[m.Text]) -> bool:
 
 def tool_call_to_proto(call: m.ToolCall) -> pb.ToolCall:
     """A call as OpenAI's element, with its opaque data beside it."""
-    function = pb.FunctionCall(name=call.name, arguments=call.arguments)
-    return pb.ToolCall(id=call.id, type="function", function=function, opaque=opaque_to_proto(call.opaque))
+    made = pb.ToolCall(id=call.id, type="function", opaque=opaque_to_proto(call.opaque))
+    made.function.name, made.function.arguments = call.name, call.arguments
+    return made
 
 
 def opaque_to_proto(opaque: m.Opaque | None) -> pb.Opaque | None:

@@ -45,14 +45,16 @@ _ROLES: Mapping[str, m.Role] = {
 def chat_request(request: pb.ChatRequest, *, stream: bool) -> m.ChatRequest:
     """One request of Chat (stream) or Complete. Raises InvalidRequest."""
     _check_stream(request, stream)
-    messages = tuple(_message(message, f"messages[{n}]") for n, message in enumerate(request.messages))
-    tools = tuple(_tool(tool, f"tools[{n}]") for n, tool in enumerate(request.tools))
-    hosted = tuple(_hosted_tool(tool, f"server_tools[{n}]") for n, tool in enumerate(request.server_tools))
-    _check_tool_names(tools, hosted, request)
+    # Lists, as a generator costs a call of one turn more than the turn itself.
+    messages = tuple([_message(message, f"messages[{n}]") for n, message in enumerate(request.messages)])
+    tools = tuple([_tool(tool, f"tools[{n}]") for n, tool in enumerate(request.tools)])
+    hosted = tuple([_hosted_tool(tool, f"server_tools[{n}]") for n, tool in enumerate(request.server_tools)])
+    if tools or request.HasField("tool_choice"):
+        _check_tool_names(tools, hosted, request)
     options = ""
     if request.HasField("provider_options"):
         options = structs.object_json(request.provider_options, "provider_options", "send it as a string")
-    scalars: dict[str, Any] = {f.name: value for f, value in request.ListFields() if f.name in _SCALARS}
+    scalars = {name: getattr(request, name) for name in _SCALARS if request.HasField(name)}  # type: ignore[arg-type]
     return m.ChatRequest(
         messages=messages,
         model=request.model,

@@ -9,30 +9,37 @@ from dragoman.v1 import llm_service_pb2 as llm_pb
 from dragoman.v1 import usage_pb2
 from server.core.events import Usage, Warning
 from server.core.stream import ChatResponse
-from server.rpc.translate.parts import answer_message, int32, tool_call_to_proto
-from server.rpc.translate.structs import to_struct
+from server.rpc.translate.parts import fill_answer, int32, tool_call_to_proto
+from server.rpc.translate.structs import fill_struct
 
 PLAIN_TEXT = "text/plain; charset=utf-8"
 
 
 def chat_response(answer: ChatResponse) -> pb.ChatResponse:
-    """The answer of Complete. `text` is set even where there is none; `message` is ready for the next request."""
-    return pb.ChatResponse(
+    """The answer of Complete. `text` is set even where there is none; `message` is ready for the next request.
+
+    Messages within it are filled in their place: one that is handed over is copied by way of its bytes, which made this
+    3 us of 5 dearer.
+    """
+    rendered = pb.ChatResponse(
         text=answer.text,
         finish_reason=answer.finish_reason,
-        usage=usage(answer.usage),
         model=answer.model,
-        tool_calls=map(tool_call_to_proto, answer.tool_calls),
         reasoning=answer.reasoning,
-        message=answer_message(answer.message),
         raw_finish_reason=answer.raw_finish_reason,
         provider=answer.provider,
         id=answer.id,
-        warnings=map(warning, answer.warnings),
-        provider_metadata=to_struct(answer.provider_metadata),
         refusal=answer.refusal,
         provider_request_id=answer.request_id,
     )
+    fill_usage(rendered.usage, answer.usage)
+    fill_answer(rendered.message, answer.message)
+    if answer.tool_calls:
+        rendered.tool_calls.extend(map(tool_call_to_proto, answer.tool_calls))
+    if answer.warnings:
+        rendered.warnings.extend(map(warning, answer.warnings))
+    fill_struct(rendered, pb.ChatResponse.PROVIDER_METADATA_FIELD_NUMBER, answer.provider_metadata)
+    return rendered
 
 
 def generate_response(answer: ChatResponse) -> llm_pb.GenerateResponse:
@@ -56,14 +63,18 @@ def generate_text(answer: ChatResponse) -> httpbody_pb2.HttpBody:
 
 def usage(usage: Usage) -> usage_pb2.Usage:
     """Counts that the provider gave; the others stay absent."""
-    return usage_pb2.Usage(
-        prompt_tokens=int32(usage.prompt_tokens),
-        completion_tokens=int32(usage.completion_tokens),
-        total_tokens=int32(usage.total_tokens),
-        cached_tokens=int32(usage.cached_tokens),
-        cache_write_tokens=int32(usage.cache_write_tokens),
-        reasoning_tokens=int32(usage.reasoning_tokens),
-    )
+    filled = usage_pb2.Usage()
+    fill_usage(filled, usage)
+    return filled
+
+
+def fill_usage(target: usage_pb2.Usage, usage: Usage) -> None:
+    """`usage`, in its place."""
+    target.SetInParent()  # also where nothing was counted
+    for name in Usage.__struct_fields__:
+        count = int32(getattr(usage, name))
+        if count is not None:
+            setattr(target, name, count)
 
 
 def warning(warning: Warning) -> pb.Warning:

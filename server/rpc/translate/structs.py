@@ -13,11 +13,12 @@ from typing import Any
 
 import msgspec
 from google.protobuf import struct_pb2
+from google.protobuf.message import Message
 
 from server.core.errors import InvalidRequest
+from server.rpc.translate.struct_bytes import SAFE_INTEGER, add_struct
 
-SAFE_INTEGER = 2**53
-"""From here on two integers may be one double."""
+_OBJECT = msgspec.json.Decoder(dict[str, Any])
 
 _SCHEMA_MAPS = frozenset({"$defs", "definitions", "dependentSchemas", "patternProperties"})
 """Keywords whose value maps names to schemas."""
@@ -59,14 +60,11 @@ def check_json_object(text: str, field: str) -> str:
     return text
 
 
-def to_struct(text: str) -> struct_pb2.Struct | None:
-    """JSON text of an object as a Struct, None for "". Integers that a double cannot hold become strings, as proto JSON
-    writes 64-bit numbers."""
-    if not text:
-        return None
-    struct = struct_pb2.Struct()
-    struct.update(_doubles(msgspec.json.decode(text, type=dict[str, Any])))
-    return struct
+def fill_struct(holder: Message, number: int, text: str) -> None:
+    """Set the holder's field with this number, a Struct, to what JSON text of an object says; leave it unset for "".
+    Integers that a double cannot hold become strings, as proto JSON writes 64-bit numbers."""
+    if text:
+        add_struct(holder, number, _OBJECT.decode(text))
 
 
 def _members(struct: struct_pb2.Struct, path: str, remedy: str) -> dict[str, Any]:
@@ -129,16 +127,6 @@ def _sorted(value: Any) -> Any:
         return {name: _sorted(value[name]) for name in sorted(value)}
     if isinstance(value, list):
         return [_sorted(item) for item in value]
-    return value
-
-
-def _doubles(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: _doubles(member) for name, member in value.items()}
-    if isinstance(value, list):
-        return [_doubles(item) for item in value]
-    if isinstance(value, int) and not isinstance(value, bool) and abs(value) >= SAFE_INTEGER:
-        return str(value)
     return value
 
 
