@@ -19,6 +19,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from enum import StrEnum
+from functools import lru_cache
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -60,14 +61,16 @@ class Key:
     """256 bits that seal and open. Its id is a fingerprint that tells nothing of it: safe to print, and it commits to
     the key, so bytes that name a key were sealed by no other. Prints as its id."""
 
-    __slots__ = ("_aead", "_material", "id")
+    __slots__ = ("_aead", "_header", "_material", "id")
 
     def __init__(self, material: bytes) -> None:
         if len(material) != KEY_BYTES:
             raise ValueError(f"a key is {KEY_BYTES} bytes")
         self._material = material
         self._aead = AESGCM(_derive(material, "aes-256-gcm", KEY_BYTES))
-        self.id = _derive(material, "key-id", _ID_BYTES).hex()
+        fingerprint = _derive(material, "key-id", _ID_BYTES)
+        self._header = _VERSION + fingerprint
+        self.id = fingerprint.hex()
 
     @classmethod
     def generate(cls) -> Key:
@@ -79,17 +82,16 @@ class Key:
 
     def seal(self, value: bytes, purpose: Purpose, *context: str) -> bytes:
         """Bytes that open with this key, purpose and context alone. The same value never gives the same bytes."""
-        header = _VERSION + bytes.fromhex(self.id)
         nonce = os.urandom(_NONCE_BYTES)
-        return header + nonce + self._aead.encrypt(nonce, value, _associated(header, purpose, context))
+        return self._header + nonce + self._aead.encrypt(nonce, value, _associated(self._header, purpose, context))
 
     def open(self, sealed: bytes, purpose: Purpose, *context: str) -> bytes:
         """The value. Raises CipherError, without saying why, unless every bit and the whole context are as sealed."""
         if sealed_by(sealed) != self.id:
             raise UnknownKey(sealed_by(sealed))
-        header, nonce = sealed[: len(_VERSION) + _ID_BYTES], sealed[len(_VERSION) + _ID_BYTES : _HEADER_BYTES]
+        nonce = sealed[len(self._header) : _HEADER_BYTES]
         try:
-            return self._aead.decrypt(nonce, sealed[_HEADER_BYTES:], _associated(header, purpose, context))
+            return self._aead.decrypt(nonce, sealed[_HEADER_BYTES:], _associated(self._header, purpose, context))
         except InvalidTag as exc:
             raise CipherError(f"{purpose} does not open with key {self.id}: changed, or not from here") from exc
 
@@ -143,8 +145,10 @@ def sealed_by(sealed: bytes) -> str:
     return sealed[1 : 1 + _ID_BYTES].hex()
 
 
+@lru_cache(maxsize=4096)
 def _associated(header: bytes, purpose: Purpose, context: tuple[str, ...]) -> bytes:
-    """One byte string for one place and no other: each part behind its length."""
+    """One byte string for one place and no other: each part behind its length. Nothing in it is secret, and each call
+    asks for the one of its configuration."""
     parts = [header, purpose.value.encode(), *(part.encode() for part in context)]
     return b"".join(len(part).to_bytes(4, "big") + part for part in parts)
 

@@ -189,10 +189,12 @@ class PepperedHasher:
     """The KeyHasher port: HMAC-SHA256 with the pepper. Finding a digest in a dict compares no key byte by byte."""
 
     def __init__(self, pepper: Key) -> None:
-        self._pepper = pepper
+        self._keyed = hmac.new(pepper.material(), digestmod=hashlib.sha256)
 
     def digest(self, key: str) -> bytes:
-        return hmac.digest(self._pepper.material(), key.encode("utf-8", "surrogatepass"), hashlib.sha256)
+        keyed = self._keyed.copy()
+        keyed.update(key.encode("utf-8", "surrogatepass"))
+        return keyed.digest()
 
 
 async def open_hasher(database: Database, master: Keyring, *, now: datetime) -> PepperedHasher:
