@@ -13,7 +13,9 @@ import pytest
 
 from tests.e2e.dialects.conftest import MODELS
 from tests.e2e.stack import Stack
+from tests.support.matrix import PROVIDERS
 from tests.support.wires import WireServer
+from tests.support.wires.embeddings import vector
 
 pytestmark = pytest.mark.e2e
 
@@ -47,6 +49,22 @@ async def test_a_hundred_streams_of_anthropics_async_client(gateway: Stack, mode
     key = gateway.keys["member"]
     async with anthropic.AsyncAnthropic(base_url=gateway.envoy.url, api_key=key, max_retries=0) as client:
         assert await asyncio.gather(*(one(client) for _ in range(STREAMS))) == [COUNTED] * STREAMS
+
+
+@pytest.mark.parametrize("name", ["openai", "gemini", "bedrock"])
+async def test_a_hundred_embeddings_of_openais_async_client(gateway: Stack, name: str) -> None:
+    """Each call of many gets its own vectors, in order."""
+    provider = PROVIDERS[name]
+
+    async def one(client: openai.AsyncOpenAI, number: int) -> list[list[float]]:
+        texts = ["x" * (number + 1), "two words"]
+        found = await client.embeddings.create(model=f"{provider.slug}/{provider.embeds}", input=texts)
+        return [item.embedding for item in found.data]
+
+    key = gateway.keys["member"]
+    async with openai.AsyncOpenAI(base_url=f"{gateway.envoy.url}/v1", api_key=key, max_retries=0) as client:
+        answers = await asyncio.gather(*(one(client, number) for number in range(STREAMS)))
+    assert answers == [[vector("x" * (number + 1)), vector("two words")] for number in range(STREAMS)]
 
 
 def test_a_time_limit_of_the_application(
@@ -216,6 +234,21 @@ def test_a_body_that_is_too_large(gateway: Stack, path: str, dialect: str) -> No
         response = client.post(path, content=b" " * (20 * 1024 * 1024 + 1))
     assert response.status_code == 413
     error(response, dialect)
+
+
+def test_headers_that_are_too_large(openai_sdk: openai.OpenAI, anthropic_sdk: anthropic.Anthropic) -> None:
+    """431 by its status in both SDKs. The proxy does not know the path yet, and so the API: its body is the general
+    one."""
+    headers = {"x-long": "x" * 70_000}
+    ask: Any = {"model": MODELS["chat"], "messages": [user("hello")], "extra_headers": headers}
+    with pytest.raises(openai.APIStatusError) as by_openai:
+        openai_sdk.chat.completions.create(**ask)
+    with pytest.raises(anthropic.APIStatusError) as by_anthropic:
+        anthropic_sdk.messages.create(**ask, max_tokens=9)
+    for caught in (by_openai.value, by_anthropic.value):
+        assert caught.status_code == 431
+        assert caught.response.json()["details"][0]["reason"] == "HEADERS_TOO_LARGE"
+        assert "the headers are larger" in str(caught)
 
 
 def test_keys_by_either_header(gateway: Stack) -> None:
