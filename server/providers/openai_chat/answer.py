@@ -81,8 +81,9 @@ class Answer:
                 self._started = True
                 self._emit(self._exchange.started(id=chunk.id, model=chunk.model))
             self._choice(choice)
-        for error in (chunk.error, chunk.x_groq.error if chunk.x_groq is not None else ABSENT):
-            self._raise(error)
+        self._raise(chunk.error)
+        if chunk.x_groq is not None:
+            self._raise(chunk.x_groq.error)
 
     def complete(self) -> None:
         """The stream's end as the server marks it ([DONE]), or the whole answer read."""
@@ -115,7 +116,7 @@ class Answer:
         """What stands beside the choices. Usage may come several times and is cumulative: the last one holds."""
         self._model = chunk.model or self._model
         usage = chunk.usage
-        if not given(usage) and chunk.x_groq is not None:
+        if chunk.x_groq is not None and not given(usage):
             usage = chunk.x_groq.usage
         if given(usage):
             counted = try_decode(USAGE, bytes(usage))
@@ -124,12 +125,24 @@ class Answer:
             else:
                 self.usage = map_usage(counted, reasoning_outside=self._preset.reasoning_outside)
                 self._extra["usage"] = usage
-        for name in ("service_tier", "system_fingerprint", "provider"):
-            if value := getattr(chunk, name):
-                self._extra[name] = value
-        for name in ("citations", "timings", "usage_breakdown"):
-            if given(raw := getattr(chunk, name)):
-                self._extra[name] = raw
+        extra = self._extra
+        # By name, not in a loop: each event of a stream comes by here (0.36 us of its 3.4, now 0.15).
+        if chunk.service_tier:
+            extra["service_tier"] = chunk.service_tier
+        if chunk.system_fingerprint:
+            extra["system_fingerprint"] = chunk.system_fingerprint
+        if chunk.provider:
+            extra["provider"] = chunk.provider
+        if chunk.citations is not ABSENT:
+            self._keep("citations", chunk.citations)
+        if chunk.timings is not ABSENT:
+            self._keep("timings", chunk.timings)
+        if chunk.usage_breakdown is not ABSENT:
+            self._keep("usage_breakdown", chunk.usage_breakdown)
+
+    def _keep(self, name: str, raw: msgspec.Raw) -> None:
+        if given(raw):
+            self._extra[name] = raw
 
     def _choice(self, choice: Choice) -> None:
         delta = choice.delta or choice.message
@@ -262,6 +275,8 @@ class Answer:
 
     def _run_tools(self, *, all_of_them: bool = False) -> None:
         """Groq's compound systems: tools that ran at the provider, as blocks of their own once they have a result."""
+        if not self._executed:
+            return
         for key, tool in list(self._executed.items()):
             if not all_of_them and tool.get("output") is None:
                 continue
@@ -277,7 +292,7 @@ class Answer:
 
     def _raise(self, error: msgspec.Raw) -> None:
         """Raise the error that stands in an answer, if one does."""
-        if given(error):
+        if error is not ABSENT and given(error):
             found = error_of({"error": msgspec.json.decode(error)}, None)
             # Retry hints in the head of a 200 are not about an error that came later.
             raise provider_error(found, {}, table=self._preset.errors, now=self._clock())

@@ -177,7 +177,7 @@ def map_usage(usage: WireUsage, *, reasoning_outside: bool = False) -> Usage:
 
 def given(raw: msgspec.Raw) -> bool:
     """Whether a raw field is there and not null."""
-    return raw is not ABSENT and bytes(raw) != b"null"
+    return raw is not ABSENT and (len(raw) != 4 or bytes(raw) != b"null")
 
 
 def arguments_text(raw: msgspec.Raw) -> str | None:

@@ -49,6 +49,20 @@ def cache_control(ttl: str | None) -> JsonObject:
     return {"type": "ephemeral", "ttl": ttl} if ttl else {"type": "ephemeral"}
 
 
+def _plain_text(message: Message) -> str | None:
+    """The text of a message that is nothing but a text, which goes out as a string in every role."""
+    if len(message.parts) != 1:
+        return None
+    part = message.parts[0]
+    return part.text if type(part) is Text and part.cache is None else None
+
+
+def _named(wire: JsonObject, message: Message) -> JsonObject:
+    if message.name is not None:
+        wire["name"] = message.name
+    return wire
+
+
 class History:
     """Builds `messages` for one call. warnings: what of the history had no place there, each kind once."""
 
@@ -69,6 +83,10 @@ class History:
             out.append({"role": "system", "content": request.system})
         aside: list[JsonObject] = []
         for index, message in enumerate(request.messages):
+            if (text := _plain_text(message)) is not None:
+                self._flush(out, aside)
+                out.append(_named({"role": message.role, "content": text}, message))
+                continue
             where = f"messages[{index}]"
             results = [part for part in message.parts if isinstance(part, ToolResult)]
             others = tuple(part for part in message.parts if not isinstance(part, ToolResult))
@@ -92,9 +110,7 @@ class History:
             self._assistant(wire, parts)
         else:
             wire["content"] = self._content(parts, where)
-        if message.name is not None:
-            wire["name"] = message.name
-        return wire
+        return _named(wire, message)
 
     def _content(self, parts: Sequence[Part], where: str) -> str | list[JsonObject]:
         """A plain string where that says everything: every server takes it."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Final
 from urllib.parse import urlsplit, urlunsplit
 
@@ -159,7 +160,8 @@ class ChatStreamParser(FramedParser[SseEvent]):
 
     def on_frame(self, frame: SseEvent) -> None:
         data = frame.data
-        if data == DONE or data.strip() == DONE:
+        # A chunk is an object: only what is none is looked at closely.
+        if data[:1] != b"{" and data.strip() == DONE:
             self._answer.complete()
             return
         if not data or data.isspace():
@@ -231,12 +233,16 @@ def _url(target: ProviderTarget, preset: Preset, path: str) -> str:
     if base is None:
         raise NotConfigured(f"The configuration for {preset.name} needs an endpoint.")
     try:
-        parts = urlsplit(base)
+        return _placed(base, preset.path if target.endpoint else "", path)
     except ValueError as exc:
         raise NotConfigured(f"The endpoint for {preset.name} is no URL.") from exc
-    root = parts.path.rstrip("/").removesuffix("/chat/completions")
-    if not root and target.endpoint:
-        root = preset.path
+
+
+@lru_cache(maxsize=1024)
+def _placed(base: str, own_path: str, path: str) -> str:
+    """`path` below `base`, or below `own_path` there where base has no path. Raises ValueError for what is no URL."""
+    parts = urlsplit(base)
+    root = parts.path.rstrip("/").removesuffix("/chat/completions") or own_path
     return urlunsplit((parts.scheme, parts.netloc, root + path, parts.query, ""))
 
 

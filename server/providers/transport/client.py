@@ -145,9 +145,8 @@ class _Call:
         self.status = 0
 
     async def __aenter__(self) -> Self:
-        loop = asyncio.get_running_loop()
-        self._watchdog = Watchdog(loop, self._timeouts, loop.time(), self.fail)
         pool = self._transport.enter(self)
+        self._watchdog = Watchdog(pool.loop, self._timeouts, pool.loop.time(), self.fail)
         try:
             await self._open(pool)
         except BaseException as exc:
@@ -216,6 +215,8 @@ class _Call:
                     f"The provider's answer is larger than {limit} bytes.", http_status=self.status, retryable=False
                 )
             pieces.append(piece)
+            if self._plain and self._body is not None and self._body.at_eof():
+                break
         return b"".join(pieces)
 
     async def chunks(self) -> AsyncIterator[bytes]:
@@ -263,7 +264,7 @@ class _Call:
 
     def close(self) -> None:
         """Give the connection back if the body has ended, else close its socket now."""
-        self._watchdog.cancel()
+        self._watchdog.stop()
         self._transport.leave(self)
         line, self._line = self._line, None
         if line is None:

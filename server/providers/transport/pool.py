@@ -97,6 +97,7 @@ class Pool:
     """Connections to providers, kept for the next request. Made and used on one event loop."""
 
     def __init__(self, resolver: Resolver, **options: Any) -> None:
+        self.loop = asyncio.get_running_loop()
         self._connector = _Connector(resolver, use_dns_cache=False, **options)
 
     async def take(self, target: Target, seconds: float) -> Line:

@@ -68,6 +68,11 @@ class Watchdog:
             self._handle.cancel()
             self._handle = None
 
+    def stop(self) -> None:
+        """Stop for good: nobody is told any more. Without a hold on who was, neither needs the garbage collector."""
+        self.cancel()
+        self._on_expiry = _nobody
+
     def _due(self, since: float) -> tuple[float, TimeoutPhase, float]:
         """When a read that has waited since `since` expires, in which phase, and that phase's seconds."""
         if self._first_due is not None:
@@ -90,3 +95,7 @@ class Watchdog:
             self._arm(self._since)
         else:
             self._on_expiry(ProviderTimeout(phase, seconds))
+
+
+def _nobody(error: ProviderTimeout) -> None:
+    """Nothing waits any more."""
