@@ -72,8 +72,8 @@ class Heard:
 
 
 def test_no_credential_is_in_any_answer_log_or_file(talkative: Talkative, tmp_path: Path) -> None:
-    """Made, changed, validated, used, listed, deleted, rotated, and refused in the ways that repeat what came. What may
-    be read in the database and in the answers is found there, which shows that a credential would be, too."""
+    """Made, changed, validated, used, listed, deleted, rotated, used again, and refused in the ways that repeat what
+    came. What may be read in the database and in the answers is found there, which shows that a credential would be."""
     stack, heard = talkative.stack, Heard()
     body = {
         "name": NO_SECRET,
@@ -98,13 +98,18 @@ def test_no_credential_is_in_any_answer_log_or_file(talkative: Talkative, tmp_pa
             heard.rest(rest.get(path), 200)
         _refusals(rest, heard, body, id)
     _rotate(stack, heard)
+    with stack.rest("admin") as rest:
+        assert (
+            heard.rest(rest.post("/api/v1/ai/llm/generate", json={"prompt": "Repeat after me: hi"}), 200)["text"]
+            == "hi"
+        )
+        heard.rest(rest.post("/ai/llm", json={**body, "name": "after"}), 200)
     heard.texts += _reflected(stack)
     # It writes its access log when it ends.
     stack.envoy.process.stop()
     places: list[str | Path] = [stack.home, talkative.files, *tmp_path.rglob("*.log"), tmp_path / "envoy"]
-    callers = (stack.keys["admin"], stack.keys["organisation"])
-    for canary in (*CANARIES.values(), PROVIDER_SECRET, *callers):
-        assert_absent(canary, *heard.texts, stack.server.output, *places)
+    secrets = (*CANARIES.values(), PROVIDER_SECRET, stack.keys["admin"], stack.keys["organisation"])
+    assert_absent(secrets, *heard.texts, stack.server.output, *places)
     for place in (talkative.files, "".join(heard.texts)):
         with pytest.raises(AssertionError, match="stands in"):
             assert_absent(NO_SECRET, place)

@@ -70,10 +70,9 @@ async def test_stored_secrets_are_in_no_file_and_no_log(
             assert (await rotate_master(store.database, ring, LOG)).rewrapped == 2
         pictures = [repr(store), repr(store.snapshots.current()), repr(vars(store.vault)), repr(vars(store.hasher))]
         masters = [ring.active.material().hex() for ring in (master, *rings)]
-        for secret in (CANARY, REPLACED, DELETED, key.reveal(), *masters):
-            assert_absent(secret, directory, *pictures, caplog.text)
-    for secret in (CANARY, REPLACED, DELETED, key.reveal(), *masters):
-        assert_absent(secret, directory)
+        secrets = (CANARY, REPLACED, DELETED, key.reveal(), *masters)
+        assert_absent(secrets, directory, *pictures, caplog.text)
+    assert_absent(secrets, directory)
 
 
 async def test_of_what_was_replaced_deleted_or_rotated_away_not_even_the_sealed_bytes_stay(
