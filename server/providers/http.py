@@ -6,7 +6,7 @@ two. The real transport is `transport/client.py` (aiohttp), the one for tests is
 How a stream is run, and who enforces which timeout:
 
     async with transport.send(request, timeouts) as response:     # connect; first_token until the head is here
-        async for chunk in response.chunks():                     # first_token or idle in each read; total always
+        while chunk := await response.receive():                  # first_token or idle in each read; total always
             for event in parser.feed(chunk):
                 if event.is_content and not started:              # a comment, a ping or an empty delta is none
                     started = True
@@ -19,7 +19,7 @@ How a stream is run, and who enforces which timeout:
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Awaitable, Mapping
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol
 
@@ -52,7 +52,7 @@ class HttpRequest(msgspec.Struct, frozen=True):
 
 
 class HttpResponse(Protocol):
-    """A response whose head has come. Its body can be read once, by `read` or by `chunks`.
+    """A response whose head has come. Its body can be read once, by `read` or piece by piece by `receive`.
 
     Bodies are inflated where the head says gzip or deflate, and where gzip came without being announced.
     Both ways of reading raise ProviderTimeout, StreamTruncated (the connection ended before the body did) or
@@ -71,12 +71,8 @@ class HttpResponse(Protocol):
         """The whole body, inflated. Raises ProviderProtocolError if that is more than `limit` bytes."""
         ...
 
-    async def receive(self) -> bytes:
+    def receive(self) -> Awaitable[bytes]:
         """The next piece of the body as it arrives, nothing held back; b"" at its end."""
-        ...
-
-    def chunks(self) -> AsyncIterator[bytes]:
-        """The same pieces, to iterate."""
         ...
 
     def mark_first_token(self) -> None:

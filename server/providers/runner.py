@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Sequence
 from typing import Final
 
 import msgspec
@@ -66,44 +65,22 @@ class HttpChatProvider:
                 if not call.stream:
                     yield _scrubbed(self._wire.parse_response(exchange, await response.read(MAX_BODY_BYTES)), exchange)
                     return
-                async with aclosing(self._stream(exchange, response)) as batches:
-                    async for batch in batches:
-                        if not started and type(batch[0]) is Failed:
-                            raise batch[0].error
-                        started = True
-                        yield batch
+                head = await _first(response)
+                if _is_document(head):
+                    yield _scrubbed(self._wire.parse_response(exchange, await _rest(head, response)), exchange)
+                    return
+                stream = _Stream(self._wire.stream_parser(exchange), response, head)
+                while batch := await stream.next():
+                    if not started and type(batch[0]) is Failed:
+                        raise batch[0].error
+                    started = True
+                    yield _scrubbed(batch, exchange)
         except DragomanError as error:
             if isinstance(error, ProviderError):
                 scrub(error, call.target, request_id=call_id)
             if not started:
                 raise
             yield [Failed(error)]
-
-    async def _stream(self, exchange: Exchange, response: HttpResponse) -> AsyncGenerator[Sequence[StreamEvent]]:
-        """The batches of a 2xx to a streaming request, which may turn out to be one JSON document all the same."""
-        chunks = response.chunks()
-        chunk = await _first(chunks)
-        if _is_document(chunk):
-            yield _scrubbed(self._wire.parse_response(exchange, await _rest(chunk, chunks)), exchange)
-            return
-        parser = self._wire.stream_parser(exchange)
-        has_content = False
-        cut: ProviderError | None = None
-        try:
-            while chunk:
-                events = parser.feed(chunk)
-                if not has_content and any(type(event) is not Started for event in events):
-                    has_content = True
-                    response.mark_first_token()
-                if events:
-                    yield _scrubbed(merge_deltas(events), exchange)
-                if parser.finished:
-                    await response.discard_rest(_REST_SECONDS)
-                    return
-                chunk = await anext(chunks, b"")
-        except ProviderError as error:
-            cut = error
-        yield _scrubbed(_last_words(parser, cut), exchange)
 
     async def embed(self, call: EmbedCall) -> AsyncGenerator[EmbedBatch]:
         """As the port says. Requests go out some at a time; of those beside a failed one, what was answered counts."""
@@ -190,6 +167,49 @@ class HttpChatProvider:
         return self._wire.map_error(target, response.status, response.headers, body)
 
 
+class _Stream:
+    """The body of a streamed answer as batches of events: one for each read that completes any.
+
+    Not a generator, and no generator below it: each event of a stream passes every layer that there is.
+    """
+
+    __slots__ = ("_chunk", "_has_content", "_over", "_parser", "_response")
+
+    def __init__(self, parser: StreamParser, response: HttpResponse, head: bytes) -> None:
+        self._parser = parser
+        self._response = response
+        self._chunk = head
+        self._has_content = False
+        self._over = False
+
+    async def next(self) -> Sequence[StreamEvent]:
+        """The next batch; none after the last, and the connection has then been read to its end."""
+        parser, response = self._parser, self._response
+        while not self._over:
+            if parser.finished:
+                self._over = True
+                await response.discard_rest(_REST_SECONDS)
+                break
+            try:
+                chunk = self._chunk or await response.receive()
+                self._chunk = b""
+                if not chunk:
+                    return self._end(None)
+                events = parser.feed(chunk)
+            except ProviderError as error:
+                return self._end(error)
+            if events:
+                if not self._has_content and any(type(event) is not Started for event in events):
+                    self._has_content = True
+                    response.mark_first_token()
+                return merge_deltas(events)
+        return ()
+
+    def _end(self, cut: ProviderError | None) -> list[StreamEvent]:
+        self._over = True
+        return _last_words(self._parser, cut)
+
+
 def _ok(status: int) -> bool:
     return 200 <= status < 300
 
@@ -226,19 +246,17 @@ async def _bounded(response: HttpResponse) -> bytes:
     """An error's body as far as it can be had: the status alone says enough if it cannot."""
     body = b""
     try:
-        async for chunk in response.chunks():
+        while len(body) < MAX_ERROR_BYTES and (chunk := await response.receive()):
             body += chunk
-            if len(body) >= MAX_ERROR_BYTES:
-                break
     except ProviderError:
         pass
     return body[:MAX_ERROR_BYTES]
 
 
-async def _first(chunks: AsyncIterator[bytes]) -> bytes:
+async def _first(response: HttpResponse) -> bytes:
     """Everything up to the first byte that says something: blank lines keep a connection alive."""
     held = b""
-    async for chunk in chunks:
+    while chunk := await response.receive():
         held += chunk
         if not held.isspace() or len(held) > MAX_ERROR_BYTES:
             break
@@ -251,10 +269,10 @@ def _is_document(head: bytes) -> bool:
     return head.lstrip(b" \t\r\n\xef\xbb\xbf")[:1] in (b"{", b"[", b"<")
 
 
-async def _rest(held: bytes, chunks: AsyncIterator[bytes]) -> bytes:
+async def _rest(held: bytes, response: HttpResponse) -> bytes:
     """A whole body of which the beginning was read as a stream. Raises ProviderProtocolError beyond the limit."""
     pieces, size = [held], len(held)
-    async for chunk in chunks:
+    while chunk := await response.receive():
         size += len(chunk)
         if size > MAX_BODY_BYTES:
             raise ProviderProtocolError(f"The provider sent an answer of more than {MAX_BODY_BYTES} bytes.")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import Awaitable, Iterator, Mapping
 from functools import lru_cache
 from types import TracebackType
 from typing import Final, Self
@@ -219,13 +219,10 @@ class _Call:
                 break
         return b"".join(pieces)
 
-    async def chunks(self) -> AsyncIterator[bytes]:
-        while piece := await self.receive():
-            yield piece
+    def receive(self) -> Awaitable[bytes]:
+        return self._next() if self._plain else self._decoded()
 
-    async def receive(self) -> bytes:
-        if self._plain:
-            return await self._next()
+    async def _decoded(self) -> bytes:
         if self._decoder is None:
             encoding = self._raw_headers.get("content-encoding", "")
             if not encoding:

@@ -70,7 +70,9 @@ class _FakeResponse:
         self.marked = False
 
     async def read(self, limit: int) -> bytes:
-        body = b"".join([chunk async for chunk in self.chunks()])
+        body = b""
+        while piece := await self.receive():
+            body += piece
         if len(body) > limit:
             raise ProviderProtocolError(
                 f"The provider's answer is larger than {limit} bytes.", http_status=self.status, retryable=False
@@ -88,10 +90,6 @@ class _FakeResponse:
                 return step
         self.ended = True
         return b""
-
-    async def chunks(self) -> AsyncIterator[bytes]:
-        while piece := await self.receive():
-            yield piece
 
     def mark_first_token(self) -> None:
         self.marked = True

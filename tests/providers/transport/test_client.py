@@ -119,7 +119,7 @@ async def test_a_stream_is_not_held_back(transport: AiohttpTransport, squeezed: 
 
     got = b""
     async with peer(handler) as to, transport.send(post(to.url), PATIENT) as response:
-        async for chunk in response.chunks():
+        while chunk := await response.receive():
             got += chunk
             taken.release()
     assert got.rstrip() == b"".join(b"data: %d\n\n" % number for number in range(5)).rstrip()
@@ -140,7 +140,7 @@ async def test_a_reader_that_waits_stops_the_provider(transport: AiohttpTranspor
         raise AssertionError("256 MiB went out while nobody read")
 
     async with peer(handler) as to, transport.send(post(to.url), PATIENT) as response:
-        await anext(response.chunks())
+        await response.receive()
         await blocked.wait()
 
 
@@ -170,7 +170,7 @@ async def test_discarding_the_rest_saves_the_connection(transport: AiohttpTransp
     async with peer(answering(CHUNKED, b"e\r\ndata: [DONE]\n\n\r\n", END)) as to:
         for _ in range(2):
             async with transport.send(post(to.url), PATIENT) as response:
-                assert await anext(response.chunks()) == b"data: [DONE]\n\n"
+                assert await response.receive() == b"data: [DONE]\n\n"
                 await response.discard_rest(30)
         assert to.connections == 1
 
@@ -179,7 +179,7 @@ async def test_discarding_ends_without_an_error(transport: AiohttpTransport) -> 
     """A provider that sends nothing more, or hangs up badly, costs the connection and nothing else."""
     for handler in (hanging(CHUNKED, b"2\r\nok\r\n"), closing(CHUNKED, b"2\r\nok\r\n")):
         async with peer(handler) as to, transport.send(post(to.url), PATIENT) as response:
-            assert await anext(response.chunks()) == b"ok"
+            assert await response.receive() == b"ok"
             await response.discard_rest(0.05)
 
 
@@ -188,7 +188,7 @@ async def test_leaving_early_closes_the_connection(transport: AiohttpTransport) 
     async with peer(hanging(CHUNKED, b"2\r\nok\r\n")) as to:
         for number in range(1, 3):
             async with transport.send(post(to.url), PATIENT) as response:
-                assert await anext(response.chunks()) == b"ok"
+                assert await response.receive() == b"ok"
             await to.gone.wait()
             to.gone.clear()
             assert to.connections == number
@@ -214,7 +214,7 @@ async def test_a_cancelled_call_closes_its_socket_at_once(tls: bool, head_sent: 
 
     async def read(url: str) -> None:
         async with transport.send(post(url), PATIENT) as response:
-            async for _ in response.chunks():
+            while await response.receive():
                 waiting.set()
 
     async with peer(handler, tls=server_tls) as to:
@@ -282,7 +282,7 @@ async def test_a_closed_transport_says_so(transport: AiohttpTransport) -> None:
     """Closing ends what is in flight and refuses what comes later, both as the gateway's own state; twice is fine."""
     async with peer(hanging(CHUNKED, b"2\r\nok\r\n")) as to:
         async with transport.send(post(to.url), PATIENT) as response:
-            assert await anext(response.chunks()) == b"ok"
+            assert await response.receive() == b"ok"
             waiting = asyncio.create_task(response.read(10))
             await asyncio.sleep(0)
             await transport.aclose()

@@ -208,5 +208,5 @@ def test_a_context_that_does_not_verify_is_not_taken(weaken: str) -> None:
 
 
 async def _read_comments(response: HttpResponse) -> None:
-    async for chunk in response.chunks():
+    while chunk := await response.receive():
         assert chunk.startswith(b":")
