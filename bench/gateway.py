@@ -14,7 +14,7 @@ import msgspec
 
 from bench.processes import free_port
 from bench.setup import ROOT
-from server.dev.envoy import Address, render
+from server.dev.envoy import Address, Addresses, render
 
 PYTHONPATH: Final = os.pathsep.join((str(ROOT), str(ROOT / "gen" / "python")))
 
@@ -23,6 +23,7 @@ class Furnished(msgspec.Struct, frozen=True):
     """Where the gateway will be, and with which key it is called. environ: of the server."""
 
     grpc_port: int
+    edge_port: int
     http_port: int
     key: str
     environ: dict[str, str]
@@ -30,11 +31,12 @@ class Furnished(msgspec.Struct, frozen=True):
 
 def furnish(folder: Path, provider: int, python: str, environ: Mapping[str, str]) -> Furnished:
     """Make the database, as an operator would."""
-    port = free_port()
+    port, edge_port = free_port(), free_port()
     own = {
         "PYTHONPATH": PYTHONPATH,
         "DRAGOMAN_HOME": str(folder),
         "DRAGOMAN_GRPC_PORT": str(port),
+        "DRAGOMAN_EDGE_PORT": str(edge_port),
         "DRAGOMAN_ALLOWED_ENDPOINTS": f"127.0.0.1:{provider}",
         "DRAGOMAN_MASTER_KEY": base64.b64encode(secrets.token_bytes(32)).decode(),
     }
@@ -57,12 +59,15 @@ def furnish(folder: Path, provider: int, python: str, environ: Mapping[str, str]
     run("workspaces", "create", "bench", "--id", "ws_bench")
     endpoint = f"http://127.0.0.1:{provider}/v1"
     run("providers", "add", "mock", "--provider", "custom", "--endpoint", endpoint, stdin="sk-mock")
-    return Furnished(port, free_port(), run("keys", "create"), own)
+    return Furnished(port, edge_port, free_port(), run("keys", "create"), own)
 
 
 def envoy_config(folder: Path, made: Furnished) -> Path:
     """envoy.yaml at this gateway's addresses."""
     path = folder / "envoy.yaml"
-    rest, server = Address("127.0.0.1", made.http_port), Address("127.0.0.1", made.grpc_port)
-    path.write_text(render((ROOT / "envoy.yaml").read_text(), rest=rest, server=server, admin=Address("127.0.0.1", 0)))
+    rest, server, edge, admin = (
+        Address("127.0.0.1", port) for port in (made.http_port, made.grpc_port, made.edge_port, 0)
+    )
+    addresses = Addresses(rest=rest, server=server, edge=edge, admin=admin)
+    path.write_text(render((ROOT / "envoy.yaml").read_text(), addresses))
     return path

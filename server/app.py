@@ -8,6 +8,7 @@ import gc
 import ipaddress
 import logging
 import signal
+import ssl
 import sys
 from collections.abc import AsyncIterator, Callable
 from importlib.metadata import PackageNotFoundError
@@ -26,6 +27,7 @@ from server.providers.registry import ProviderRegistry
 from server.providers.transport.client import AiohttpTransport
 from server.providers.transport.documents import HttpDocuments, trusting
 from server.providers.transport.guard import GuardedResolver
+from server.rpc.edge.server import EdgeServer, MethodTable
 from server.rpc.health import Lifecycle
 from server.rpc.interceptors import CallInterceptor
 from server.rpc.log import LineHandler
@@ -72,12 +74,19 @@ class Services(msgspec.Struct, frozen=True):
 
 
 class RunningServer(msgspec.Struct, frozen=True):
-    """A server that takes calls. port: the one that it listens on."""
+    """A server that takes calls. port, edge_port: those that it listens on."""
 
     services: Services
     lifecycle: Lifecycle
     grpc: grpc.aio.Server
+    edge: EdgeServer
     port: int
+    edge_port: int
+
+    async def stop(self, grace: float | None) -> None:
+        """Take no further calls; running ones may finish for `grace` seconds, None for none. May be called again, with
+        less."""
+        await asyncio.gather(self.grpc.stop(grace), self.edge.stop(grace))
 
 
 def version() -> str:
@@ -183,6 +192,7 @@ async def running_server(settings: Settings) -> AsyncIterator[RunningServer]:
         lifecycle = Lifecycle(SERVICES)
         interceptor = _interceptor(services, settings, tokens)
         server = grpc.aio.server(interceptors=[interceptor], options=_channel_options(settings))
+        table = MethodTable()
         await register(
             server,
             gateway=services.gateway,
@@ -194,17 +204,22 @@ async def running_server(settings: Settings) -> AsyncIterator[RunningServer]:
             snapshots=services.store.snapshots,
             lifecycle=lifecycle,
             version=version(),
+            edge=table,
         )
+        methods = {path: interceptor.wrap(path, handler) for path, handler in table.methods.items()}
+        edge = EdgeServer(methods, max_message_bytes=settings.max_message_bytes)
         port = _listen(server, settings)
+        edge_port = await edge.start(settings.grpc_host, settings.edge_port, _tls_context(settings))
         await server.start()
         await lifecycle.serve()
-        log.info("serving", extra={"fields": {"port": port, "version": version()}})
+        log.info("serving", extra={"fields": {"port": port, "edge_port": edge_port, "version": version()}})
+        running = RunningServer(services, lifecycle, server, edge, port, edge_port)
         try:
-            yield RunningServer(services, lifecycle, server, port)
+            yield running
         finally:
             # Not serving first, so that balancers look elsewhere; then running calls may finish.
             await lifecycle.drain()
-            await server.stop(settings.shutdown_grace_seconds)
+            await running.stop(settings.shutdown_grace_seconds)
             log.info("stopped")
 
 
@@ -266,6 +281,11 @@ def _channel_options(settings: Settings) -> list[tuple[str, int]]:
     ]
 
 
+def _tls_context(settings: Settings) -> ssl.SSLContext | None:
+    files = settings.tls_files()
+    return ServerCertificates(CertificateFiles(*files)).ssl_context() if files else None
+
+
 def _listen(server: grpc.aio.Server, settings: Settings) -> int:
     place = f"{settings.grpc_host}:{settings.grpc_port}"
     files = settings.tls_files()
@@ -309,4 +329,4 @@ async def serve(settings: Settings, *, on_ready: Callable[[int], None] | None = 
         await stop.wait()
         log.info("draining", extra={"fields": {"grace_seconds": settings.shutdown_grace_seconds}})
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, lambda: asyncio.ensure_future(running.grpc.stop(None)))
+            loop.add_signal_handler(number, lambda: asyncio.ensure_future(running.stop(None)))

@@ -13,7 +13,8 @@ _ROOT = Path(__file__).resolve().parents[1]
 
 # Where envoy.yaml takes each block: beneath this line, which it has once.
 _FILTER_CHAIN = "    - filters:\n"
-_CLUSTER = "  - name: server\n"
+_CLUSTERS = {"  - name: server\n": "h2", "  - name: edge\n": "http/1.1"}  # each with what it speaks
+_ALPN = "[h2]"
 _ADMIN = "\nadmin:\n"
 _NODE = "\nnode: {id: edge, cluster: dragoman} # whoever reads secrets must have a name\n"
 _MUTUAL = "      # From here on: mutual TLS."
@@ -24,14 +25,17 @@ def with_tls(template: str, listener: str, cluster: str, *, client_certificates:
 
     client_certificates: whether callers must show one. Raises ValueError where a place is not there exactly once.
     """
-    for text, place in ((template, _ADMIN), (template, _FILTER_CHAIN), (template, _CLUSTER), (listener, _MUTUAL)):
+    places = [(template, place) for place in (_ADMIN, _FILTER_CHAIN, *_CLUSTERS)]
+    for text, place in (*places, (listener, _MUTUAL), (cluster, _ALPN)):
         if text.count(place) != 1:
             raise ValueError(f"{place.strip()!r} must stand exactly once, stands {text.count(place)} times")
     if not client_certificates:
         listener = listener.partition(_MUTUAL)[0]
     chain = "    -" + _indented(listener, 6)[5:] + "      filters:\n"
     template = template.replace(_ADMIN, _NODE + _ADMIN).replace(_FILTER_CHAIN, chain)
-    return template.replace(_CLUSTER, _CLUSTER + _indented(cluster, 4))
+    for place, protocol in _CLUSTERS.items():
+        template = template.replace(place, place + _indented(cluster.replace(_ALPN, f"[{protocol}]"), 4))
+    return template
 
 
 def _indented(block: str, spaces: int) -> str:

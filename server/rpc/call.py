@@ -5,13 +5,13 @@ from __future__ import annotations
 import logging
 import re
 from dataclasses import dataclass, field
-from typing import Any
 
 import grpc
 
 from server.core.access import Principal
 from server.core.errors import DragomanError
 from server.core.events import Usage
+from server.rpc.context import CallContext
 from server.rpc.errors import as_dragoman, status_code
 from server.rpc.log import ERROR_LOGGER
 from server.rpc.peers import Peers
@@ -34,7 +34,7 @@ class Call:
     method: str
     request_id: str
     transport: str
-    context: grpc.aio.ServicerContext[Any, Any]
+    context: CallContext
     peers: Peers
     principal: Principal | None = None
     trailing: list[tuple[str, str | bytes]] = field(default_factory=list)
@@ -66,8 +66,7 @@ class Call:
 
     def seconds_left(self) -> float | None:
         """Until the caller's deadline; None where it set none."""
-        left: float | None = self.context.time_remaining()
-        return left
+        return self.context.time_remaining()
 
     def peer(self) -> str:
         """Network address of who is connected: a proxy, or a direct caller. "" for another kind of connection."""

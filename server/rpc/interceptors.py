@@ -23,6 +23,7 @@ from server.rpc.access_log import AccessLine, AccessLog
 from server.rpc.audit import Refusals, note_refusal, with_origin
 from server.rpc.call import Call
 from server.rpc.compat.errors import dialect_trailers
+from server.rpc.context import CallContext
 from server.rpc.errors import retry_after_header, to_status
 from server.rpc.peers import Peers
 from server.rpc.rules import RULES, Rule
@@ -38,7 +39,6 @@ the message itself would have to be encoded again to know them."""
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
-_Context = grpc.aio.ServicerContext[Any, Any]
 _Behavior = Callable[[Any, Any], Any]
 
 
@@ -106,12 +106,13 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             handler = await continuation(handler_call_details)
             if handler is None:
                 return None
-            wrapped = self._wrapped[method] = self._wrap(method, handler)
+            wrapped = self._wrapped[method] = self.wrap(method, handler)
         return wrapped
 
     # --- wrapping a method, once --------------------------------------------------------------------------------------
 
-    def _wrap(self, method: str, handler: Any) -> grpc.RpcMethodHandler[Any, Any]:
+    def wrap(self, method: str, handler: Any) -> grpc.RpcMethodHandler[Any, Any]:
+        """A method's handler with all that comes before and after it, for any CallContext."""
         decode, encode = handler.request_deserializer, handler.response_serializer
         if handler.unary_unary:
             unary = self._runner(method, self._unary(handler.unary_unary))
@@ -129,7 +130,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         rule = self._rules.get(method)
         own = method.startswith(OWN_SERVICES)
 
-        async def call_method(request: Any, context: _Context) -> Any:
+        async def call_method(request: Any, context: CallContext) -> Any:
             began = self._now()
             call = _new_call(method, context, self._peers)
             slot: Slot | None = None
@@ -255,7 +256,7 @@ def _forget_frames(error: BaseException | None) -> None:
         error = error.__cause__ or error.__context__
 
 
-def _new_call(method: str, context: _Context, peers: Peers) -> Call:
+def _new_call(method: str, context: CallContext, peers: Peers) -> Call:
     request_id = transport = ""
     for name, value in context.invocation_metadata() or ():
         if name == "x-request-id" and isinstance(value, str) and _REQUEST_ID.fullmatch(value):

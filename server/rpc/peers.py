@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import ipaddress
 import logging
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 from urllib.parse import unquote
 
-import grpc
-
 from server.core.proxies import TrustedProxies
+from server.rpc.context import CallContext
 
 log = logging.getLogger("dragoman.rpc")
 
 _MOST_HOSTS: Final = 4096
 """How many hosts are remembered; then all are looked at anew."""
 _SAN: Final = "x509_subject_alternative_name"
-
-_Context = grpc.aio.ServicerContext[Any, Any]
 
 
 class Peer(NamedTuple):
@@ -36,7 +33,7 @@ class Peers:
         self._hosts: dict[str, Peer] = {}
         self._warned: set[str] = set()
 
-    def of(self, context: _Context) -> Peer:
+    def of(self, context: CallContext) -> Peer:
         """Who is connected. Only of TCP peers the name ends in a port."""
         name = context.peer() or ""
         host = name.rpartition(":")[0] if name.startswith("ip") else name
@@ -47,7 +44,7 @@ class Peers:
             peer = self._hosts[host] = self._parse(host)
         return peer
 
-    def transport(self, context: _Context, said: str) -> str:
+    def transport(self, context: CallContext, said: str) -> str:
         """What a peer says of the transport that its caller used, "" where its word does not count."""
         if not said:
             return ""
@@ -62,7 +59,7 @@ class Peers:
             )
         return ""
 
-    def _certified(self, context: _Context) -> bool:
+    def _certified(self, context: CallContext) -> bool:
         """Asked for each call of such a proxy: the next connection from its host may be somebody else's."""
         names = (context.auth_context() or {}).get(_SAN, ())
         return any(name.decode("utf-8", "replace").lower() in self._proxies.certificates for name in names)

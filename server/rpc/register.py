@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
@@ -26,6 +28,7 @@ from server.core.snapshot import SnapshotSource
 from server.rpc.access import Access, AuditReader, Directory, Settings
 from server.rpc.compat.anthropic.service import Anthropic
 from server.rpc.compat.openai.service import OpenAI
+from server.rpc.edge.server import MethodTable
 from server.rpc.health import Lifecycle
 from server.rpc.llm import LLM
 from server.rpc.model_call import Gateway
@@ -57,17 +60,23 @@ async def register(
     snapshots: SnapshotSource,
     lifecycle: Lifecycle,
     version: str,
+    edge: MethodTable | None = None,
 ) -> None:
-    """Add all services to a server that was made with a CallInterceptor and is not started yet."""
-    llm_service_pb2_grpc.add_LLMServiceServicer_to_server(LLM(gateway, access), server)
-    model_service_pb2_grpc.add_ModelServiceServicer_to_server(Models(models, access), server)
-    provider_config_service_pb2_grpc.add_ProviderConfigServiceServicer_to_server(
-        ProviderConfigs(configs, access), server
-    )
-    access_service_pb2_grpc.add_AccessServiceServicer_to_server(Access(access, model_settings, audit), server)
-    openai_service_pb2_grpc.add_OpenAIServiceServicer_to_server(OpenAI(gateway, models, access), server)
-    anthropic_service_pb2_grpc.add_AnthropicServiceServicer_to_server(Anthropic(gateway, models, access), server)
-    status_service_pb2_grpc.add_StatusServiceServicer_to_server(Status(lifecycle, snapshots, version), server)
+    """Add all services to a server that was made with a CallInterceptor and is not started yet; and the contract's own
+    to `edge`."""
+    llm, directory = LLM(gateway, access), Models(models, access)
+    configurations, administration = ProviderConfigs(configs, access), Access(access, model_settings, audit)
+    openai, anthropic = OpenAI(gateway, models, access), Anthropic(gateway, models, access)
+    status = Status(lifecycle, snapshots, version)
+    takers: list[Any] = [server] if edge is None else [server, edge]  # the generated stubs know gRPC's own alone
+    for taker in takers:
+        llm_service_pb2_grpc.add_LLMServiceServicer_to_server(llm, taker)
+        model_service_pb2_grpc.add_ModelServiceServicer_to_server(directory, taker)
+        provider_config_service_pb2_grpc.add_ProviderConfigServiceServicer_to_server(configurations, taker)
+        access_service_pb2_grpc.add_AccessServiceServicer_to_server(administration, taker)
+        openai_service_pb2_grpc.add_OpenAIServiceServicer_to_server(openai, taker)
+        anthropic_service_pb2_grpc.add_AnthropicServiceServicer_to_server(anthropic, taker)
+        status_service_pb2_grpc.add_StatusServiceServicer_to_server(status, taker)
     await lifecycle.start()
     health_pb2_grpc.add_HealthServicer_to_server(lifecycle.servicer, server)
     health_name = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name

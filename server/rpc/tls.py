@@ -1,7 +1,7 @@
-"""TLS of the gRPC server: certificates from files, which are read again when they change.
+"""TLS of the server: certificates from files, which are read again when they change.
 
-gRPC asks for certificates at every handshake (`dynamic_ssl_server_credentials`), so a renewed certificate or another
-client authority is in use from the next connection on, and connections that are open go on as they are.
+Files are looked at in every handshake, so a renewed certificate or another client authority is in use from the next
+connection on, and connections that are open go on as they are.
 """
 
 from __future__ import annotations
@@ -36,8 +36,16 @@ class _Unusable(Exception):
     """Says which file cannot be used and why; nothing of what stands in it."""
 
 
+class _Loaded(NamedTuple):
+    """What the files hold, for gRPC's server and for asyncio's."""
+
+    grpc: grpc.ServerCertificateConfiguration
+    ssl: ssl.SSLContext
+
+
 class ServerCertificates:
-    """What the files held when they last made sense together. May be asked from any thread."""
+    """What the files held when they last made sense together. May be asked from any thread. One for each server: it
+    tells of a change once."""
 
     def __init__(self, files: CertificateFiles) -> None:
         """Raises SetupError where the files cannot be used."""
@@ -56,10 +64,21 @@ class ServerCertificates:
     def credentials(self) -> grpc.ServerCredentials:
         """For `add_secure_port`; asks again at each handshake."""
         return grpc.dynamic_ssl_server_credentials(
-            self._current,
+            self._current.grpc,
             self.changed,  # type: ignore[arg-type]  # None for "no change", which the stubs do not know
             require_client_authentication=self._files.client_authorities is not None,
         )
+
+    def ssl_context(self) -> ssl.SSLContext:
+        """For `loop.create_server`; the files are looked at in each handshake."""
+        context = self._current.ssl
+
+        def renew(handshake: ssl.SSLSocket | ssl.SSLObject, _name: str | None, _context: ssl.SSLContext) -> None:
+            self.changed()
+            handshake.context = self._current.ssl
+
+        context.sni_callback = renew  # called without a name as well
+        return context
 
     def changed(self) -> grpc.ServerCertificateConfiguration | None:
         """The certificates, if the files changed since they were last used. Files that cannot be used (half written, or
@@ -77,10 +96,10 @@ class ServerCertificates:
                 return None
             self._refused = ""
             log.info("TLS certificates read again")
-            return self._current
+            return self._current.grpc
 
 
-def _read(files: CertificateFiles) -> tuple[_State, grpc.ServerCertificateConfiguration]:
+def _read(files: CertificateFiles) -> tuple[_State, _Loaded]:
     """What the files hold, all of one moment. Raises _Unusable."""
     for _ in range(_READS):
         state = _state(files)
@@ -90,10 +109,13 @@ def _read(files: CertificateFiles) -> tuple[_State, grpc.ServerCertificateConfig
     raise _Unusable("the files change while they are read")
 
 
-def _load(files: CertificateFiles) -> grpc.ServerCertificateConfiguration:
+def _load(files: CertificateFiles) -> _Loaded:
     # gRPC would take anything, and fail at each handshake without a word; Python's ssl tells now.
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_alpn_protocols(["http/1.1"])
     try:
-        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(files.certificate, files.key, password=_no_password)
+        context.load_cert_chain(files.certificate, files.key, password=_no_password)
     except (OSError, ValueError) as exc:
         reason = getattr(exc, "reason", None) or type(exc).__name__
         both = f"{files.certificate} and {files.key}"
@@ -102,14 +124,14 @@ def _load(files: CertificateFiles) -> grpc.ServerCertificateConfiguration:
     if files.client_authorities is not None:
         authorities = _bytes(files.client_authorities)
         try:
-            found = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-            found.load_verify_locations(cadata=authorities.decode("ascii"))
+            context.load_verify_locations(cadata=authorities.decode("ascii"))
         except (OSError, ValueError) as exc:
             raise _Unusable(f"{files.client_authorities} holds no certificates in PEM form") from exc
-        if not found.get_ca_certs():
+        if not context.get_ca_certs():
             raise _Unusable(f"{files.client_authorities} holds no certificate of an authority")
+        context.verify_mode = ssl.CERT_REQUIRED
     pair = (_bytes(files.key), _bytes(files.certificate))
-    return grpc.ssl_server_certificate_configuration([pair], root_certificates=authorities)
+    return _Loaded(grpc.ssl_server_certificate_configuration([pair], root_certificates=authorities), context)
 
 
 def _no_password() -> str:

@@ -26,6 +26,7 @@ def settings_for(url: Secret, demo: DemoServer, home: Path) -> Settings:
         database_url=url,
         master_key=Secret(Key.generate().material().hex()),
         grpc_port=0,
+        edge_port=0,
         allowed_endpoints=EndpointPolicy(frozenset({(host, int(port))})),
         shutdown_grace_seconds=1,
     )

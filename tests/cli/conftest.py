@@ -112,7 +112,7 @@ def served(dragoman: CommandLine, demo_process: DemoProcess, run_process: RunPro
     dragoman.ok("models", "default", "custom/demo-chat")
     key = dragoman.ok("keys", "create", "--role", "admin").out.strip()
     port = free_port()
-    dragoman.environ["DRAGOMAN_GRPC_PORT"] = str(port)
+    dragoman.environ |= {"DRAGOMAN_GRPC_PORT": str(port), "DRAGOMAN_EDGE_PORT": "0"}
     dragoman.environ["DRAGOMAN_API_KEY"] = key
     plain = {name: value for name, value in os.environ.items() if not name.startswith("DRAGOMAN_")}
     environ = plain | {"DRAGOMAN_HOME": str(dragoman.home)} | dragoman.environ

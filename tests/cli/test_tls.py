@@ -23,7 +23,7 @@ def serve(dragoman: CommandLine, run_process: RunProcess) -> Callable[..., None]
     """Start `dragoman serve` with further settings; the commands that follow have them too, and an admin's key."""
 
     def started(**environ: str) -> None:
-        dragoman.environ |= {"DRAGOMAN_GRPC_PORT": str(free_port()), **environ}
+        dragoman.environ |= {"DRAGOMAN_GRPC_PORT": str(free_port()), "DRAGOMAN_EDGE_PORT": "0", **environ}
         dragoman.environ["DRAGOMAN_API_KEY"] = dragoman.ok("keys", "create", "--role", "admin").out.strip()
         plain = {name: value for name, value in os.environ.items() if not name.startswith("DRAGOMAN_")}
         settings = plain | {"DRAGOMAN_HOME": str(dragoman.home)} | dragoman.environ

@@ -34,10 +34,10 @@ from tests.support.ports import free_port
 
 def test_ports_are_as_asked_for_and_0_is_any() -> None:
     wanted = free_port()
-    ports = choose_ports(wanted, 0, 0)
+    ports = choose_ports(wanted, 0, 0, 0)
     assert ports.grpc == wanted
-    assert len({ports.grpc, ports.http, ports.demo}) == 3
-    assert 0 not in {ports.http, ports.demo}
+    assert len({ports.grpc, ports.edge, ports.http, ports.demo}) == 4
+    assert 0 not in {ports.edge, ports.http, ports.demo}
 
 
 def test_every_taken_port_is_named_in_one_line() -> None:
@@ -48,7 +48,7 @@ def test_every_taken_port_is_named_in_one_line() -> None:
             listener.listen()
         grpc, http = one.getsockname()[1], other.getsockname()[1]
         with pytest.raises(SetupError) as caught:
-            choose_ports(grpc, http, 0)
+            choose_ports(grpc, 0, http, 0)
         assert not is_free(grpc)
     line = str(caught.value)
     assert "\n" not in line
@@ -64,7 +64,7 @@ def test_every_taken_port_is_named_in_one_line() -> None:
 def test_one_port_for_two_purposes_is_refused() -> None:
     port = free_port()
     with pytest.raises(SetupError, match=f"Port {port} is wanted for the gRPC server and for the demo provider"):
-        choose_ports(port, 0, port)
+        choose_ports(port, 0, 0, port)
 
 
 def test_another_host_than_loopback_is_refused() -> None:
@@ -107,7 +107,7 @@ def test_dev_env_is_read_as_it_was_written(tmp_path: Path) -> None:
 def test_the_printed_commands_survive_a_path_with_blanks(tmp_path: Path) -> None:
     """The Python command is quoted for a shell."""
     root = tmp_path / "a checkout"
-    text = greeting(DevEnv(Secret("dgm_x"), "ws"), Ports(1, 2, 3), root=root, home=tmp_path, seconds=1)
+    text = greeting(DevEnv(Secret("dgm_x"), "ws"), Ports(1, 2, 3, 4), root=root, home=tmp_path, seconds=1)
     command = next(line for line in text.splitlines() if "grpc_chat.py" in line)
     assert str(root / "examples" / "grpc_chat.py") in shlex.split(command)
 

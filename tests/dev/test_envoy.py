@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from server.dev.envoy import ADMIN, REST, SERVER, Address, binary, command, render
+from server.dev.envoy import Address, Addresses, binary, command, render
 from tests.support.process import PROJECT
 
 
@@ -19,24 +19,32 @@ def template() -> str:
 
 def test_defaults_change_nothing(template: str) -> None:
     """envoy.yaml as it stands is its own rendering."""
-    assert render(template) == template
+    assert render(template, Addresses()) == template
 
 
 def test_addresses_are_replaced_where_they_stand(template: str) -> None:
     """Each address moves alone, even to where another one was."""
-    moved = render(template, rest=Address("0.0.0.0", 50051), server=Address("server", 9901), admin=Address("::1", 8080))
+    addresses = Addresses(
+        rest=Address("0.0.0.0", 50051),
+        server=Address("server", 50052),
+        edge=Address("edge", 9901),
+        admin=Address("::1", 8080),
+    )
+    moved = render(template, addresses)
     assert "name: rest\n    address: {socket_address: {address: 0.0.0.0, port_value: 50051}}" in moved
-    assert "endpoint: {address: {socket_address: {address: server, port_value: 9901}}}" in moved
+    assert "endpoint: {address: {socket_address: {address: server, port_value: 50052}}}" in moved
+    assert "endpoint: {address: {socket_address: {address: edge, port_value: 9901}}}" in moved
     assert moved.index("address: ::1, port_value: 8080") < moved.index("static_resources")
     assert len(moved.splitlines()) == len(template.splitlines())
 
 
-@pytest.mark.parametrize("address", [REST, SERVER, ADMIN])
-def test_a_template_without_an_address_is_refused(template: str, address: Address) -> None:
+@pytest.mark.parametrize("name", ["rest", "server", "edge", "admin"])
+def test_a_template_without_an_address_is_refused(template: str, name: str) -> None:
     """An address that is missing or there twice is an error, not a proxy on the wrong port."""
+    address = getattr(Addresses(), name)
     for broken in (template.replace(str(address), "elsewhere"), template + f"\n# {address}"):
         with pytest.raises(ValueError, match=str(address.port)):
-            render(broken)
+            render(broken, Addresses())
 
 
 def test_envoy_accepts_the_config(template: str, tmp_path: Path) -> None:

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from server.dev.envoy import Address
 from tests.e2e.echo import Echo, echo_server
 from tests.e2e.envoy import Proxy, proxy
 from tests.e2e.stack import Stack, running_stack
@@ -22,7 +21,7 @@ def _echo() -> Iterator[Echo]:
 @pytest.fixture(scope="session")
 def edge(_echo: Echo, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy]:
     """Envoy in front of the echo server."""
-    with proxy(tmp_path_factory.mktemp("envoy"), Address("127.0.0.1", _echo.port)) as running:
+    with proxy(tmp_path_factory.mktemp("envoy"), _echo.grpc, _echo.edge) as running:
         yield running
 
 

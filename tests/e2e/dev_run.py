@@ -21,10 +21,11 @@ ARGV = [sys.executable, "-m", "server", "dev"]
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a run keeps its data, and its three ports."""
+    """Where a run keeps its data, and its ports."""
 
     home: Path
     grpc: int
+    edge: int
     http: int
     demo: int
 
@@ -34,6 +35,7 @@ class Place:
         return base | {
             "DRAGOMAN_HOME": str(self.home),
             "DRAGOMAN_GRPC_PORT": str(self.grpc),
+            "DRAGOMAN_EDGE_PORT": str(self.edge),
             "DRAGOMAN_HTTP_PORT": str(self.http),
             "DRAGOMAN_DEMO_PORT": str(self.demo),
             **more,
@@ -46,7 +48,7 @@ class Place:
 
 def new_place(home: Path) -> Place:
     """A place with free ports."""
-    return Place(home, free_port(), free_port(), free_port())
+    return Place(home, *(free_port() for _ in range(4)))
 
 
 @dataclass(frozen=True, slots=True)

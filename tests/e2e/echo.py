@@ -1,4 +1,5 @@
-"""A real grpc.aio server of the whole contract that does what a test tells it, and remembers what it was asked."""
+"""A real server of the whole contract, by gRPC and at its edge. It does what a test tells it, and remembers what it was
+asked."""
 
 from __future__ import annotations
 
@@ -20,8 +21,13 @@ from grpc_reflection.v1alpha import reflection
 from grpc_status import rpc_status
 
 from dragoman.v1 import llm_service_pb2, model_service_pb2, provider_config_service_pb2, status_service_pb2
+from server.dev.envoy import Address
+from server.rpc.edge.server import EdgeServer, MethodTable
 
 FILES = (llm_service_pb2, model_service_pb2, provider_config_service_pb2, status_service_pb2)
+HOST = "127.0.0.1"
+NOWHERE = Address(HOST, 1)
+"""Nothing listens there: port 1 is tcpmux, which nobody runs."""
 LIMIT = 20 * 1024 * 1024
 Context = Any
 # A coroutine function for unary methods, an async generator function for streaming ones.
@@ -41,7 +47,8 @@ class Call:
 class Echo:
     """What the server does by method name (default: an empty answer, an empty stream), and what came."""
 
-    port: int = 0
+    grpc: Address = NOWHERE
+    edge: Address = NOWHERE
     handlers: dict[str, Handler] = field(default_factory=dict)
     calls: list[Call] = field(default_factory=list)
     called: threading.Event = field(default_factory=threading.Event)
@@ -95,10 +102,11 @@ def echo_server() -> Iterator[Echo]:
     done = asyncio.Event()
 
     async def serve() -> None:
-        server = await _start(echo)
+        server, edge = await _start(echo)
         started.set()
         await done.wait()
         await server.stop(None)
+        await edge.stop(None)
 
     thread = threading.Thread(target=lambda: loop.run_until_complete(serve()))
     thread.start()
@@ -111,23 +119,27 @@ def echo_server() -> Iterator[Echo]:
         loop.close()
 
 
-async def _start(echo: Echo) -> grpc.aio.Server:
+async def _start(echo: Echo) -> tuple[grpc.aio.Server, EdgeServer]:
     server = grpc.aio.server(
         options=[("grpc.max_receive_message_length", LIMIT), ("grpc.max_send_message_length", LIMIT)]
     )
     names = []
+    table = MethodTable()
     for file in FILES:
         for service in file.DESCRIPTOR.services_by_name.values():
             handlers = {method.name: _handler(echo, method) for method in service.methods}
             server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(service.full_name, handlers)])
+            table.add_registered_method_handlers(service.full_name, handlers)
             names.append(service.full_name)
     servicer = health.aio.HealthServicer()
     await servicer.set("", health_pb2.HealthCheckResponse.SERVING)
     health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
     reflection.enable_server_reflection([*names, reflection.SERVICE_NAME], server)
-    echo.port = server.add_insecure_port("127.0.0.1:0")
+    echo.grpc = Address(HOST, server.add_insecure_port(f"{HOST}:0"))
     await server.start()
-    return server
+    edge = EdgeServer(table.methods, max_message_bytes=LIMIT)
+    echo.edge = Address(HOST, await edge.start(HOST, 0))
+    return server, edge
 
 
 def _handler(echo: Echo, method: MethodDescriptor) -> grpc.RpcMethodHandler[Any, Any]:

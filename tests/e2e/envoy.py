@@ -10,7 +10,7 @@ from pathlib import Path
 
 import httpx
 
-from server.dev.envoy import Address, command, render
+from server.dev.envoy import Address, Addresses, command, render
 from tests.support.process import PROJECT, RunningProcess
 
 # Nothing listens there: for a proxy whose server is down. (Port 1 is tcpmux, which nobody runs.)
@@ -43,13 +43,13 @@ class Proxy:
 
 @contextmanager
 def proxy(
-    folder: Path, server: Address, *, replace: dict[str, str] | None = None, template: str | None = None
+    folder: Path, server: Address, edge: Address, *, replace: dict[str, str] | None = None, template: str | None = None
 ) -> Iterator[Proxy]:
-    """Run Envoy before the gRPC server at `server`. folder: an empty one. replace: texts of envoy.yaml, for limits.
+    """Run Envoy before the server that has its gRPC at `server`. folder: an empty one. replace: texts of envoy.yaml.
     template: what to run in the place of envoy.yaml."""
     if template is None:
         template = (PROJECT / "envoy.yaml").read_text()
-    config = render(template, rest=ANY_PORT, server=server, admin=ANY_PORT)
+    config = render(template, Addresses(rest=ANY_PORT, server=server, edge=edge, admin=ANY_PORT))
     for old, new in (replace or {}).items():
         assert old in config, f"envoy.yaml no longer says {old!r}"
         config = config.replace(old, new)

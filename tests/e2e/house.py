@@ -73,11 +73,12 @@ class Configured:
 def running_house(stack: Stack, folder: Path, ports: Sequence[int]) -> Iterator[House]:
     """A second server on the data of `stack`, with an Envoy of its own. ports: those that it may call on this machine.
     No provider's key may be in what it writes. folder: an empty one."""
-    port = free_port()
+    port, edge_port = free_port(), free_port()
     allowed = [f"{host}:{peer}" for host in ("127.0.0.1", *HOSTS) for peer in ports]
     environ = {
         **stack.environ,
         "DRAGOMAN_GRPC_PORT": str(port),
+        "DRAGOMAN_EDGE_PORT": str(edge_port),
         "DRAGOMAN_ALLOWED_ENDPOINTS": ",".join(allowed),
     }
     with ExitStack() as held:
@@ -85,8 +86,9 @@ def running_house(stack: Stack, folder: Path, ports: Sequence[int]) -> Iterator[
         server = held.enter_context(RunningProcess(command, env=environ, log=folder / "server.log"))
         server.wait_for_port(port)
         (folder / "envoy").mkdir()
-        envoy = held.enter_context(proxy(folder / "envoy", Address("127.0.0.1", port)))
-        settings = msgspec.structs.replace(stack.settings, grpc_port=port)
+        addresses = Address("127.0.0.1", port), Address("127.0.0.1", edge_port)
+        envoy = held.enter_context(proxy(folder / "envoy", *addresses))
+        settings = msgspec.structs.replace(stack.settings, grpc_port=port, edge_port=edge_port)
         here = dataclasses.replace(stack, settings=settings, environ=environ, server=server, envoy=envoy)
         yield House(here, held.enter_context(here.rest("admin")))
     assert_absent(KEY, folder / "server.log", folder / "envoy" / "envoy.log")

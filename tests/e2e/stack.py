@@ -62,6 +62,14 @@ class Stack:
     def port(self) -> int:
         return self.settings.grpc_port
 
+    @property
+    def server_address(self) -> Address:
+        return Address("127.0.0.1", self.settings.grpc_port)
+
+    @property
+    def edge_address(self) -> Address:
+        return Address("127.0.0.1", self.settings.edge_port)
+
     def headers(self, key: str = "member") -> dict[str, str]:
         """REST headers of the caller with that key."""
         return {"authorization": f"Bearer {self.keys[key]}"}
@@ -150,6 +158,7 @@ def running_stack(
         environ = server_environ(
             home,
             grpc_port=str(free_port()),
+            edge_port=str(free_port()),
             allowed_endpoints=",".join((demo.removeprefix("http://").removesuffix("/v1"), NOBODY, *allowed)),
             # All tests of a stack share its address, and many of them fail to authenticate on purpose.
             **({"max_failed_authentications": "0"} | settings),
@@ -158,7 +167,8 @@ def running_stack(
         keys = asyncio.run(_furnish(config, demo))
         server = stack.enter_context(start_server(environ, folder / "server.log", names=names))
         (folder / "envoy").mkdir()
-        envoy = stack.enter_context(proxy(folder / "envoy", Address("127.0.0.1", config.grpc_port), template=template))
+        addresses = Address("127.0.0.1", config.grpc_port), Address("127.0.0.1", config.edge_port)
+        envoy = stack.enter_context(proxy(folder / "envoy", *addresses, template=template))
         yield Stack(home, config, environ, keys, demo, server, envoy)
 
 

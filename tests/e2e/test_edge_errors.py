@@ -15,7 +15,6 @@ from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
 
 from dragoman.v1.llm_service_pb2 import GenerateRequest
 from dragoman.v1.llm_service_pb2_grpc import LLMServiceStub
-from server.dev.envoy import Address
 from tests.e2e.echo import Echo, fails, fails_streaming
 from tests.e2e.envoy import NOWHERE, Proxy, proxy
 from tests.e2e.errors import detail, error_of
@@ -194,7 +193,7 @@ def test_an_upgrade_is_refused_in_the_one_shape(rest: httpx.Client) -> None:
 @pytest.fixture(scope="module")
 def lonely(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """Envoy with no server behind it."""
-    with proxy(tmp_path_factory.mktemp("lonely"), NOWHERE) as running:
+    with proxy(tmp_path_factory.mktemp("lonely"), NOWHERE, NOWHERE) as running:
         yield running
 
 
@@ -226,7 +225,7 @@ def test_a_server_that_is_down_is_unavailable_to_grpc_callers(lonely: Proxy) -> 
 
 def test_a_request_that_does_not_arrive_in_time_is_408(tmp_path: Path) -> None:
     """A body that stalls is given up, in the one shape."""
-    with proxy(tmp_path, NOWHERE, replace={"request_timeout: 120s": "request_timeout: 0.2s"}) as running:  # noqa: SIM117
+    with proxy(tmp_path, NOWHERE, NOWHERE, replace={"request_timeout: 120s": "request_timeout: 0.2s"}) as running:  # noqa: SIM117
         with socket.create_connection(("127.0.0.1", running.rest)) as connection:
             connection.sendall(b"POST /ai/llm HTTP/1.1\r\nhost: x\r\ncontent-length: 9\r\n\r\n{")
             answer = connection.recv(65536)
@@ -242,6 +241,6 @@ def test_a_call_in_which_nothing_moves_is_504(echo: Echo, tmp_path: Path) -> Non
 
     echo.handlers["Generate"] = never
     short = {"stream_idle_timeout: 3600s": "stream_idle_timeout: 0.2s"}
-    with proxy(tmp_path, Address("127.0.0.1", echo.port), replace=short) as running:
+    with proxy(tmp_path, echo.grpc, echo.edge, replace=short) as running:
         error_of(httpx.post(running.url + GENERATE, json={}), 504, "DEADLINE_EXCEEDED")
     assert echo.cancelled.wait(5)

@@ -20,7 +20,6 @@ from grpc_reflection.v1alpha import reflection_pb2
 from dragoman.v1.chat_pb2 import ChatEvent, ChatRequest, ChatResponse
 from dragoman.v1.llm_service_pb2 import GenerateRequest, GenerateResponse
 from dragoman.v1.llm_service_pb2_grpc import LLMServiceStub
-from server.dev.envoy import Address
 from tests.e2e.echo import Echo, fails, fails_streaming
 from tests.e2e.envoy import Proxy, proxy
 from tests.e2e.errors import error_of
@@ -239,7 +238,7 @@ def test_no_site_may_call_from_a_browser(rest: httpx.Client) -> None:
 
 def test_the_access_log_has_no_secrets(echo: Echo, tmp_path: Path) -> None:
     """A line of JSON for each call, without query, body or key; probes only when they fail."""
-    with proxy(tmp_path, Address("127.0.0.1", echo.port)) as running:
+    with proxy(tmp_path, echo.grpc, echo.edge) as running:
         headers = {"authorization": "Bearer C4NARY", "x-api-key": "C4NARY", "user-agent": "C4NARY"}
         for method, path in [
             ("GET", "/ai/llm?workspaceId=C4NARY"),

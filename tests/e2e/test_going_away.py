@@ -109,7 +109,7 @@ def test_a_server_on_a_schema_that_is_behind_refuses_to_start_and_says_what_to_r
     from tests.support.ports import free_port  # noqa: PLC0415
 
     create_master_key_file(tmp_path / "master.key")
-    environ = server_environ(tmp_path, grpc_port=str(free_port()))
+    environ = server_environ(tmp_path, grpc_port=str(free_port()), edge_port="0")
     with RunningProcess([sys.executable, "-m", "server", "serve"], env=environ) as process:
         assert process.wait() != 0
         assert "dragoman migrate" in process.output

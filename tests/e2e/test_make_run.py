@@ -168,6 +168,7 @@ def test_two_runs_side_by_side_know_nothing_of_each_other(running: DevRun, tmp_p
     ("taken", "purpose", "variable"),
     [
         ("grpc", "gRPC server", "DRAGOMAN_GRPC_PORT"),
+        ("edge", "server's side to Envoy", "DRAGOMAN_EDGE_PORT"),
         ("http", "REST side", "DRAGOMAN_HTTP_PORT"),
         ("demo", "demo provider", "DRAGOMAN_DEMO_PORT"),
     ],

@@ -14,7 +14,6 @@ import pytest
 
 from dragoman.v1 import chat_pb2 as pb
 from dragoman.v1.model_service_pb2 import ListModelsRequest
-from server.dev.envoy import Address
 from tests.e2e.envoy import proxy
 from tests.e2e.errors import error_of
 from tests.e2e.stack import Stack, Stubs, running_stack
@@ -189,8 +188,7 @@ async def test_renewed_certificates_are_in_use_from_the_next_connection_on_and_s
         # A proxy that starts now has new connections alone.
         folder = certified.folder / "second"
         folder.mkdir()
-        server = Address("127.0.0.1", secured.port)
-        with proxy(folder, server, template=certified.template()) as second:
+        with proxy(folder, secured.server_address, secured.edge_address, template=certified.template()) as second:
             async with https(certified, second.rest, certified.caller) as client:
                 answer = await client.post(
                     "/api/v1/ai/llm/chat", json=BODY, headers=secured.headers(), extensions=named()

@@ -70,7 +70,8 @@ from server.store.master_key import create_master_key_file
 from server.store.schema import migrate
 
 async def main():
-    settings = load_settings({"DRAGOMAN_HOME": sys.argv[1], "DRAGOMAN_GRPC_PORT": sys.argv[2]})
+    ports = {"DRAGOMAN_GRPC_PORT": sys.argv[2], "DRAGOMAN_EDGE_PORT": "0"}
+    settings = load_settings({"DRAGOMAN_HOME": sys.argv[1], **ports})
     create_master_key_file(settings.master_key_path())
     await migrate(settings.database())
     async with running_server(settings):

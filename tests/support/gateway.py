@@ -76,7 +76,9 @@ async def gateway(
         frozenset((host, int(port)) for host, _, port in (each.rpartition(":") for each in hosts)),
         tuple(ipaddress.ip_network(each) for each in networks),
     )
-    settings = Settings(home=home, database_url=url, grpc_port=0, allowed_endpoints=allowed, shutdown_grace_seconds=0)
+    settings = Settings(
+        home=home, database_url=url, grpc_port=0, edge_port=0, allowed_endpoints=allowed, shutdown_grace_seconds=0
+    )
     path = settings.master_key_path()
     assert path is not None
     create_master_key_file(path)

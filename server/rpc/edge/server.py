@@ -1,0 +1,173 @@
+"""Serves the RPCs to the proxy over HTTP/1.1. Why not by gRPC's own server alone: docs/decisions/edge-hop.md.
+
+A call is `POST /package.Service/Method` with one framed message. Its answer is framed messages and a status in the
+trailers, as gRPC has them over HTTP/2; headers alone if it fails before its first message.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+import socket
+import ssl
+from collections.abc import Mapping
+from contextlib import aclosing
+from typing import Any, Final
+
+import grpc
+from aiohttp import web
+
+from server.core.setup import SetupError
+from server.rpc.edge.context import EdgeContext
+from server.rpc.edge.frames import CONTENT_TYPE, FrameError, headers, status, unframe
+from server.rpc.edge.request import edge_request
+
+log = logging.getLogger("dragoman.edge")
+
+Handler = Any
+"""A `grpc.RpcMethodHandler`, whose stubs say that its parts may be missing."""
+
+_HEADER_BYTES: Final = 64 * 1024
+"""Of one header, and of the request line: as much as the proxy lets pass in all."""
+_BACKLOG: Final = 1024
+"""Connections that wait to be accepted: a burst of streams is as many connections."""
+_CUT_SECONDS: Final = 1.0
+"""How long calls get to notice that they were cut."""
+
+
+class MethodTable:
+    """Takes services as a `grpc.aio.Server` does, from the generated `add_..._to_server` functions."""
+
+    def __init__(self) -> None:
+        self.methods: dict[str, Handler] = {}
+
+    def add_generic_rpc_handlers(self, generic_rpc_handlers: Any) -> None:
+        """The same methods once more, without their names."""
+
+    def add_registered_method_handlers(self, service_name: str, method_handlers: Mapping[str, Handler]) -> None:
+        """Raises ValueError for a method that takes a stream, which the proxy's callers have no form for."""
+        for name, handler in method_handlers.items():
+            if handler.request_streaming:
+                raise ValueError(f"{service_name}/{name} takes a stream")
+            self.methods[f"/{service_name}/{name}"] = handler
+
+
+class EdgeServer:
+    """Listens from `start` on. methods: by their paths. max_message_bytes: of a request."""
+
+    def __init__(self, methods: Mapping[str, Handler], *, max_message_bytes: int) -> None:
+        self._methods = methods
+        self._most = max_message_bytes
+        self._draining = False
+        self._running = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._cut = asyncio.Event()
+        self._listener: asyncio.Server | None = None
+        self._server = web.Server(
+            self._answer,
+            request_factory=edge_request,
+            # A caller who goes away ends its call.
+            handler_cancellation=True,
+            access_log=None,
+            auto_decompress=False,
+            max_line_size=_HEADER_BYTES,
+            max_field_size=_HEADER_BYTES,
+        )
+
+    async def start(self, host: str, port: int, tls: ssl.SSLContext | None = None) -> int:
+        """Listen; the port, which is a free one for 0. Raises SetupError where it is taken."""
+        loop = asyncio.get_running_loop()
+        try:
+            self._listener = await loop.create_server(
+                self._server, host.strip("[]"), port, ssl=tls, backlog=_BACKLOG, reuse_port=False
+            )
+        except OSError as exc:
+            raise SetupError(
+                f"The server cannot listen on {host}:{port} for its proxy; is the port taken?",
+                mend="Stop what uses it, or set DRAGOMAN_EDGE_PORT.",
+            ) from exc
+        bound: socket.socket = self._listener.sockets[0]
+        return int(bound.getsockname()[1])
+
+    async def stop(self, grace: float | None) -> None:
+        """Take no further calls; running ones may finish for `grace` seconds, None for none. May be called again, with
+        less."""
+        self._draining = True
+        if self._listener is not None:
+            self._listener.close()
+        self._server.pre_shutdown()
+        if not grace:
+            self._cut.set()
+        ended = [asyncio.ensure_future(event.wait()) for event in (self._idle, self._cut)]
+        await asyncio.wait(ended, timeout=grace, return_when=asyncio.FIRST_COMPLETED)
+        for each in ended:
+            each.cancel()
+        await self._server.shutdown(_CUT_SECONDS if self._idle.is_set() else 0.0)
+
+    async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
+        if request.content_type != CONTENT_TYPE or request.method != "POST":
+            return web.Response(status=415, text="gRPC's messages only, by POST: callers use the proxy's port\n")
+        if self._draining:
+            return _refused(grpc.StatusCode.UNAVAILABLE, "The gateway is shutting down.")
+        handler = self._methods.get(request.raw_path)
+        if handler is None:
+            return _refused(grpc.StatusCode.UNIMPLEMENTED, f"There is no method {request.raw_path}.")
+        self._running += 1
+        self._idle.clear()
+        try:
+            body = await self._read(request)
+            if isinstance(body, web.Response):
+                return body
+            return await _call(handler, request, body)
+        finally:
+            self._running -= 1
+            if not self._running:
+                self._idle.set()
+
+    async def _read(self, request: web.BaseRequest) -> memoryview | web.Response:
+        pieces: list[bytes] = []
+        size = 0
+        while piece := await request.content.readany():
+            size += len(piece)
+            if size > self._most:
+                return _refused(grpc.StatusCode.RESOURCE_EXHAUSTED, f"The message is larger than {self._most} bytes.")
+            pieces.append(piece)
+        try:
+            return unframe(pieces[0] if len(pieces) == 1 else b"".join(pieces))
+        except FrameError as error:
+            return _refused(grpc.StatusCode.INTERNAL, str(error))
+
+
+async def _call(handler: Handler, request: web.BaseRequest, body: memoryview) -> web.StreamResponse:
+    context = EdgeContext(request, handler.response_serializer)
+    try:
+        message = handler.request_deserializer(body)
+        del body  # the message holds its own; a prompt may be large
+        if handler.unary_unary is not None:
+            answer = await handler.unary_unary(message, context)
+            return context.whole(handler.response_serializer(answer))
+        await _stream(handler.unary_stream(message, context), context)
+        return await context.end()
+    except grpc.aio.AbortError:
+        return await context.end()
+    except Exception:
+        # The interceptor lets nothing pass but aborts, so this is a defect of the server's own.
+        log.exception("call failed", extra={"fields": {"method": request.raw_path}})
+        context.cut()
+        raise asyncio.CancelledError from None
+
+
+async def _stream(produced: Any, context: EdgeContext) -> None:
+    """A handler is a coroutine that writes by itself, or yields its messages."""
+    if inspect.isawaitable(produced):
+        await produced
+        return
+    async with aclosing(produced) as messages:
+        async for each in messages:
+            await context.write(each)
+
+
+def _refused(code: grpc.StatusCode, message: str) -> web.Response:
+    return web.Response(headers=headers(status(code, message), content_type=True))
