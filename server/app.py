@@ -42,6 +42,7 @@ from server.services.key_uses import KeyUseRecorder
 from server.services.limits import CallsInFlight, FailedAttempts, Most
 from server.services.model_settings import ModelSettings
 from server.services.models import ModelService
+from server.services.pacing import Pace
 from server.services.provider_configs import ProviderConfigs
 from server.services.targets import Targets
 from server.services.usage import UsageRecorder
@@ -175,7 +176,7 @@ def _wire(settings: Settings, store: Store, providers: ProviderRegistry, behind:
         store=store,
         access=Access(store.snapshots, store.hasher, store.access, behind.key_uses),
         models=models,
-        gateway=Gateway(models, providers, targets, behind.usage, timeouts),
+        gateway=Gateway(models, providers, targets, behind.usage, timeouts, Pace(settings.stream_join_seconds)),
         configs=ProviderConfigs(
             store.configs, store.stats, store.vault, targets, providers, settings.allowed_endpoints, catalog
         ),

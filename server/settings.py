@@ -147,6 +147,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     connect_timeout_seconds: Seconds = 10.0
     first_token_timeout_seconds: Seconds = 120.0
     idle_timeout_seconds: Seconds = 60.0
+    stream_join_seconds: Annotated[float, Meta(ge=0, le=0.1)] = 0.006
+    """How long a piece of a stream may wait for others while the event loop lags, so that they leave together. The
+    first token never waits. 0: nothing does."""
 
     def database(self) -> Secret:
         """The database's address, the default one included."""

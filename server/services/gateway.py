@@ -11,7 +11,7 @@ from server.core.access import Principal
 from server.core.catalog import ModelKind
 from server.core.embedding import EmbedRequest, EmbedResponse, Vector, add_usage
 from server.core.errors import DragomanError, ProviderError, ProviderModelNotFound, ProviderProtocolError
-from server.core.events import Completed, Failed, StreamEvent, Usage, Warning
+from server.core.events import BlockDelta, Completed, Failed, StreamEvent, Usage, Warning
 from server.core.history import check_history
 from server.core.messages import ChatRequest
 from server.core.ports import CallTimeouts, EmbedBatch, EmbedCall, ProviderCall, Providers, ProviderTarget, TokenCount
@@ -19,6 +19,7 @@ from server.core.quoting import quote_provider
 from server.core.routing import Route
 from server.core.stream import ChatResponse, Folder, Guard
 from server.services.models import ModelService, require_allowed
+from server.services.pacing import Pace
 from server.services.targets import Targets
 
 
@@ -29,7 +30,10 @@ class CallRecorder(Protocol):
 
 
 class Gateway:
-    """Calls of language models. One path for streams and for whole answers: `complete` folds what `chat` yields."""
+    """Calls of language models. One path for streams and for whole answers: `complete` folds what `chat` yields.
+
+    pace: by which streams leave together under load; None: each piece leaves as it comes.
+    """
 
     def __init__(
         self,
@@ -38,12 +42,14 @@ class Gateway:
         targets: Targets,
         recorder: CallRecorder,
         timeouts: CallTimeouts,
+        pace: Pace | None = None,
     ) -> None:
         self._models = models
         self._providers = providers
         self._targets = targets
         self._recorder = recorder
         self._timeouts = timeouts
+        self._pace = pace or Pace(0.0)
 
     async def chat(
         self,
@@ -61,13 +67,20 @@ class Gateway:
         Closing the generator closes the provider's connection.
         """
         route, call = self._call(caller, workspace_id, request, stream=stream, timeout=timeout)
-        guard, tally = Guard(), _Tally(request)
+        guard, tally, pace = Guard(), _Tally(request), self._pace
+        flows = False
         source = self._providers.get(call.target.provider).chat(call)
         try:
             async for batch in source:
                 passed = guard.feed(batch)
-                if passed:
-                    yield tally.note(passed, guard)
+                if not passed:
+                    continue
+                tally.note(passed, guard)
+                # The first token never waits, nor does the end. What comes meanwhile is joined by the next read.
+                if flows and not guard.ended and pace.together():
+                    await pace.tick()
+                yield passed
+                flows = flows or (stream and any(type(event) is BlockDelta for event in passed))
             # Read past the terminal event, which nothing follows: a connection that was read to its end is used again.
             if not guard.ended:
                 yield tally.note(guard.end(), guard)

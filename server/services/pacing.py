@@ -1,0 +1,95 @@
+"""Streams that leave together while the event loop lags: fewer turns, writes and wake-ups for the same tokens.
+
+A stream's piece that comes alone costs the loop a turn, the socket a write and whoever is behind it a wake-up. While
+the loop keeps up that is the price of the shortest delay, and nobody waits. When it lags, pieces wait for the next
+common tick, a few milliseconds at most: then the streams that have something are served in one go, and what else comes
+for a stream until it is its turn again is one piece.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Final
+
+PROBE_SECONDS: Final = 0.02
+"""How often it is looked whether the loop is late, while there are streams."""
+
+LATE_SECONDS: Final = 0.002
+"""From here on it lags. A timer of the loop's is a millisecond late by itself."""
+
+CALM_PROBES: Final = 50
+"""So many probes in time (a second of them), and it keeps up again: load comes in waves."""
+
+Later = Callable[[float, Callable[[], None]], object]
+"""The loop's `call_later`: seconds, and what is called then."""
+
+
+def loop_later(seconds: float, call: Callable[[], None]) -> object:
+    """`call_later` of the loop that runs."""
+    return asyncio.get_running_loop().call_later(seconds, call)
+
+
+class LoopLag:
+    """Whether the event loop lags: a timer that comes late says so. It runs only while somebody asks.
+
+    now: seconds of a clock that only goes forward.
+    """
+
+    def __init__(self, *, now: Callable[[], float] = time.monotonic, later: Later = loop_later) -> None:
+        self._now = now
+        self._later = later
+        self._due = 0.0
+        self._probing = False
+        self._asked = False
+        self._calm = CALM_PROBES
+
+    def lagging(self) -> bool:
+        """Whether it did within the last second; False when nobody has asked for a while."""
+        self._asked = True
+        if not self._probing:
+            self._probing = True
+            self._arm()
+        return self._calm < CALM_PROBES
+
+    def _arm(self) -> None:
+        self._due = self._now() + PROBE_SECONDS
+        self._later(PROBE_SECONDS, self._probe)
+
+    def _probe(self) -> None:
+        self._calm = 0 if self._now() - self._due >= LATE_SECONDS else self._calm + 1
+        if self._asked:
+            self._asked = False
+            self._arm()
+        else:
+            self._probing = False
+            self._calm = CALM_PROBES
+
+
+class Pace:
+    """When the next piece of a stream may leave. wait: seconds between ticks, which is the longest that one waits."""
+
+    def __init__(self, wait: float, lagging: Callable[[], bool] | None = None, *, later: Later = loop_later) -> None:
+        self._wait = wait
+        self._lagging = lagging or LoopLag().lagging
+        self._later = later
+        self._waiting: list[asyncio.Future[None]] = []
+
+    def together(self) -> bool:
+        """Whether pieces wait for each other now; if so, wait for `tick`."""
+        return self._wait > 0.0 and self._lagging()
+
+    async def tick(self) -> None:
+        """Return at the next common tick. Whoever is cancelled meanwhile leaves the others alone."""
+        mine = asyncio.get_running_loop().create_future()
+        self._waiting.append(mine)
+        if len(self._waiting) == 1:
+            self._later(self._wait, self._release)
+        await mine
+
+    def _release(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for one in waiting:
+            if not one.done():
+                one.set_result(None)
