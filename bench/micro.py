@@ -1,7 +1,8 @@
 """What each stage of a call costs, alone and in one process: `python -m bench.micro`, microseconds.
 
 Caches are warm and nothing waits here: a stage under load costs up to twice as much. A regression shows all the same,
-and names its stage. The call is that of `bench/surfaces.py`, the answers are those of `bench/mock.py`.
+and names its stage. The call is that of `bench/surfaces.py`, the answers are those of `bench/mock.py`. What needs a
+provider to call is in `bench/micro_calls.py`.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import msgspec
 from bench import mock
 from bench.cases import CASES
 from bench.gateway import furnish
+from bench.micro_calls import call_costs
 from bench.surfaces import grpc
 from dragoman.v1 import chat_pb2
 from server.app import Services, open_services
@@ -199,6 +201,12 @@ async def main() -> None:
                 took = await asyncio.to_thread(cost, turn) / (events or 1)
                 total += 0.0 if events else took
                 print(f"{stage:26}{took:8.2f} us{' an event' if events else ''}")
+            whole, of_events = await asyncio.to_thread(call_costs, call, folder, dict(os.environ))
+            for stage, took in whole:
+                print(f"{stage:26}{took:8.2f} us")
+            total += dict(whole)["transport"]
+            for stage, took in of_events:
+                print(f"{stage:26}{took:8.2f} us an event")
         print(f"{'a whole answer, together':26}{total:8.2f} us")
 
 
