@@ -295,6 +295,18 @@ async def test_a_closed_transport_says_so(transport: AiohttpTransport) -> None:
             await fetch(transport, to.url)
 
 
+async def test_closing_ends_a_call_that_waits_for_its_head(transport: AiohttpTransport) -> None:
+    """Before there is a response there is a call to end."""
+    async with peer(hanging()) as to:
+        waiting = asyncio.create_task(fetch(transport, to.url))
+        while not to.bodies:
+            await asyncio.sleep(0.001)
+        await transport.aclose()
+        with pytest.raises(Unavailable):
+            await waiting
+        await to.gone.wait()
+
+
 # --- addresses ------------------------------------------------------------------------------------------------------
 
 
