@@ -32,8 +32,8 @@ _HEADER_BYTES: Final = 64 * 1024
 """Of one header, and of the request line: as much as the proxy lets pass in all."""
 _BACKLOG: Final = 1024
 """Connections that wait to be accepted: a burst of streams is as many connections."""
-_CUT_SECONDS: Final = 1.0
-"""How long calls get to notice that they were cut."""
+_CUT_SECONDS: Final = 0.05
+"""How long calls get to notice that they were cut. (aiohttp takes 0 for no limit.)"""
 
 
 class MethodTable:
@@ -104,7 +104,7 @@ class EdgeServer:
         await asyncio.wait(ended, timeout=grace, return_when=asyncio.FIRST_COMPLETED)
         for each in ended:
             each.cancel()
-        await self._server.shutdown(_CUT_SECONDS if self._idle.is_set() else 0.0)
+        await self._server.shutdown(_CUT_SECONDS)
 
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
         if request.content_type != CONTENT_TYPE or request.method != "POST":
