@@ -98,8 +98,10 @@ def _check_stream(request: pb.ChatRequest, stream: bool) -> None:
 
 
 def _system(request: pb.ChatRequest, messages: Sequence[m.Message]) -> str | None:
-    prompt = "" if any(message.role == "system" for message in messages) else request.system_prompt
-    return "\n\n".join(text for text in (request.instructions, prompt) if text) or None
+    instructions, prompt = request.instructions, request.system_prompt
+    if prompt and any(message.role == "system" for message in messages):
+        prompt = ""
+    return f"{instructions}\n\n{prompt}" if instructions and prompt else instructions or prompt or None
 
 
 # --- turns ------------------------------------------------------------------------------------------------------------
