@@ -25,12 +25,13 @@ class Missing(Exception):
 
 
 class Peer(msgspec.Struct, kw_only=True):
-    """A started peer. began: when, by perf_counter."""
+    """A started peer. processes: the gateway itself first. began: when, by perf_counter. slow: see Case.once."""
 
     name: str
     processes: list[Process]
     surfaces: list[Surface]
     began: float = 0.0
+    slow: bool = False
 
 
 class Place(msgspec.Struct, frozen=True):
@@ -92,7 +93,8 @@ def dragoman(place: Place) -> Peer:
     surfaces = [
         rest("rest", made.http_port, key),
         openai("openai", made.http_port, key, model="custom/"),
-        grpc("grpc", made.grpc_port, key),
+        grpc("grpc", made.http_port, key),
+        grpc("grpc-direct", made.grpc_port, key),
     ]
     return Peer(name="dragoman", processes=[server, proxy], surfaces=surfaces, began=began)
 
@@ -112,7 +114,7 @@ def litellm(place: Place) -> Peer:
         LITELLM_LOG="ERROR",
     )
     surface = openai("litellm", port, {"authorization": f"Bearer {_LITELLM_KEY}"})
-    return Peer(name="litellm", processes=[process], surfaces=[surface])
+    return Peer(name="litellm", processes=[process], surfaces=[surface], slow=True)
 
 
 def mlflow(place: Place) -> Peer:

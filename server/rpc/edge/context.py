@@ -10,17 +10,20 @@ import grpc
 from aiohttp import web
 
 from server.rpc.context import Metadata
-from server.rpc.edge.frames import OK, frame, headers, status
+from server.rpc.edge.frames import OK, frame, headers, seconds, status
 from server.rpc.edge.request import end_with
 
 
 class EdgeContext:
     """One call, and its answer. serialize: of the messages that are streamed."""
 
-    __slots__ = ("_code", "_initial", "_request", "_response", "_serialize", "_trailing")
+    __slots__ = ("_code", "_deadline", "_initial", "_request", "_response", "_serialize", "_trailing")
 
     def __init__(self, request: web.BaseRequest, serialize: Callable[[Any], bytes]) -> None:
         self._request = request
+        timeout = request.headers.get("grpc-timeout")
+        left = seconds(timeout) if timeout else None
+        self._deadline = None if left is None else asyncio.get_running_loop().time() + left
         self._serialize = serialize
         self._initial: Metadata = ()
         self._trailing: Metadata = ()
@@ -34,8 +37,8 @@ class EdgeContext:
         return [(name.lower(), value) for name, value in self._request.headers.items()]
 
     def time_remaining(self) -> float | None:
-        """None: who calls REST names no deadline, and the proxy lets no `grpc-timeout` of theirs pass."""
-        return None
+        """None where the caller set no deadline, as callers of REST never do."""
+        return None if self._deadline is None else max(0.0, self._deadline - asyncio.get_running_loop().time())
 
     def peer(self) -> str:
         """As gRPC writes it: `ipv4:127.0.0.1:53214`, `ipv6:[::1]:53214`."""
@@ -87,6 +90,12 @@ class EdgeContext:
         answer.enable_chunked_encoding()
         end_with(self._request, headers(OK, self._trailing))
         return answer
+
+    async def expire(self) -> web.StreamResponse:
+        """The end of a call whose deadline has passed."""
+        self._code = grpc.StatusCode.DEADLINE_EXCEEDED
+        self._trailing = status(self._code, "Deadline Exceeded")
+        return await self.end()
 
     async def end(self) -> web.StreamResponse:
         """The end of a stream, or of a call that was aborted: before its first message by headers alone, which gRPC

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import re
+import zlib
 from collections.abc import Iterable
 from typing import Final
 from urllib.parse import quote
@@ -14,7 +16,14 @@ CONTENT_TYPE: Final = "application/grpc"
 
 OK: Final = (("grpc-status", "0"),)
 
-_PREFIX_BYTES: Final = 5
+ENCODINGS: Final = "identity,gzip,deflate"
+"""`grpc-accept-encoding`: those that gRPC's own server takes."""
+
+_WINDOWS: Final = {"gzip": 31, "deflate": 15}
+"""zlib's `wbits` for each."""
+_TIMEOUT: Final = re.compile(r"([0-9]{1,8})([HMSmun])")
+_UNITS: Final = {"H": 3600.0, "M": 60.0, "S": 1.0, "m": 1e-3, "u": 1e-6, "n": 1e-9}
+PREFIX_BYTES: Final = 5
 """A byte that says whether the message is compressed, and its length in four."""
 _PRINTABLE: Final = "".join(map(chr, range(0x20, 0x7F))).replace("%", "")
 
@@ -23,20 +32,49 @@ class FrameError(Exception):
     """Says what is wrong with a body."""
 
 
+class UnknownEncoding(FrameError):
+    """It is compressed in another way than ENCODINGS."""
+
+
+class TooLarge(FrameError):
+    """Unpacked it is larger than it may be."""
+
+
 def frame(message: bytes) -> bytes:
     """A message with its prefix."""
     return b"\0" + len(message).to_bytes(4, "big") + message
 
 
-def unframe(body: bytes) -> memoryview:
-    """The one message of a body, not copied. Raises FrameError."""
-    if len(body) < _PREFIX_BYTES:
+def unframe(body: bytes, encoding: str, most: int) -> bytes | memoryview:
+    """The one message of a body, not copied. encoding: `grpc-encoding`, for a message that says that it is compressed.
+    most: bytes that it may then have. Raises FrameError, UnknownEncoding, TooLarge."""
+    if len(body) < PREFIX_BYTES:
         raise FrameError("The body holds no message.")
-    if body[0]:
-        raise FrameError("The message is compressed, which is not supported here.")
-    if int.from_bytes(body[1:_PREFIX_BYTES], "big") != len(body) - _PREFIX_BYTES:
+    if int.from_bytes(body[1:PREFIX_BYTES], "big") != len(body) - PREFIX_BYTES:
         raise FrameError("The body is not one whole message.")
-    return memoryview(body)[_PREFIX_BYTES:]
+    message = memoryview(body)[PREFIX_BYTES:]
+    return _inflated(message, encoding, most) if body[0] else message
+
+
+def _inflated(message: memoryview, encoding: str, most: int) -> bytes:
+    if encoding not in _WINDOWS:
+        raise UnknownEncoding(f"The message is compressed by {encoding or 'nothing that has a name'}.")
+    inflater = zlib.decompressobj(_WINDOWS[encoding])
+    try:
+        found = inflater.decompress(message, most)
+    except zlib.error as error:
+        raise FrameError("The message is not compressed as it says.") from error
+    if inflater.unconsumed_tail:
+        raise TooLarge(f"The message is larger than {most} bytes.")
+    if not inflater.eof:
+        raise FrameError("The message is not compressed as it says.")
+    return found
+
+
+def seconds(timeout: str) -> float | None:
+    """What `grpc-timeout` says; None for what it cannot say."""
+    match = _TIMEOUT.fullmatch(timeout)
+    return int(match[1]) * _UNITS[match[2]] if match else None
 
 
 def headers(*metadata: Iterable[tuple[str, str | bytes]], content_type: bool = False) -> CIMultiDict[str]:

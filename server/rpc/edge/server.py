@@ -20,7 +20,17 @@ from aiohttp import web
 
 from server.core.setup import SetupError
 from server.rpc.edge.context import EdgeContext
-from server.rpc.edge.frames import CONTENT_TYPE, FrameError, headers, status, unframe
+from server.rpc.edge.frames import (
+    CONTENT_TYPE,
+    ENCODINGS,
+    PREFIX_BYTES,
+    FrameError,
+    TooLarge,
+    UnknownEncoding,
+    headers,
+    status,
+    unframe,
+)
 from server.rpc.edge.request import edge_request
 
 log = logging.getLogger("dragoman.edge")
@@ -30,6 +40,12 @@ Handler = Any
 
 _HEADER_BYTES: Final = 64 * 1024
 """Of one header, and of the request line: as much as the proxy lets pass in all."""
+_CONTENT_TYPES: Final = frozenset({CONTENT_TYPE, f"{CONTENT_TYPE}+proto"})
+_CODES: Final = {
+    FrameError: grpc.StatusCode.INTERNAL,
+    UnknownEncoding: grpc.StatusCode.UNIMPLEMENTED,
+    TooLarge: grpc.StatusCode.RESOURCE_EXHAUSTED,
+}
 _BACKLOG: Final = 1024
 """Connections that wait to be accepted: a burst of streams is as many connections."""
 _CUT_SECONDS: Final = 0.05
@@ -107,7 +123,7 @@ class EdgeServer:
         await self._server.shutdown(_CUT_SECONDS)
 
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
-        if request.content_type != CONTENT_TYPE or request.method != "POST":
+        if request.content_type not in _CONTENT_TYPES or request.method != "POST":
             return web.Response(status=415, text="gRPC's messages only, by POST: callers use the proxy's port\n")
         if self._draining:
             return _refused(grpc.StatusCode.UNAVAILABLE, "The gateway is shutting down.")
@@ -117,31 +133,45 @@ class EdgeServer:
         self._running += 1
         self._idle.clear()
         try:
-            body = await self._read(request)
-            if isinstance(body, web.Response):
-                return body
-            return await _call(handler, request, body)
+            message = await self._read(request)
+            if isinstance(message, web.Response):
+                return message
+            return await _call(handler, request, message)
         finally:
             self._running -= 1
             if not self._running:
                 self._idle.set()
 
-    async def _read(self, request: web.BaseRequest) -> memoryview | web.Response:
+    async def _read(self, request: web.BaseRequest) -> bytes | memoryview | web.Response:
         pieces: list[bytes] = []
         size = 0
         while piece := await request.content.readany():
             size += len(piece)
-            if size > self._most:
+            if size > self._most + PREFIX_BYTES:
                 return _refused(grpc.StatusCode.RESOURCE_EXHAUSTED, f"The message is larger than {self._most} bytes.")
             pieces.append(piece)
         try:
-            return unframe(pieces[0] if len(pieces) == 1 else b"".join(pieces))
+            body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+            return unframe(body, request.headers.get("grpc-encoding", ""), self._most)
         except FrameError as error:
-            return _refused(grpc.StatusCode.INTERNAL, str(error))
+            return _refused(_CODES[type(error)], str(error))
 
 
-async def _call(handler: Handler, request: web.BaseRequest, body: memoryview) -> web.StreamResponse:
+async def _call(handler: Handler, request: web.BaseRequest, body: bytes | memoryview) -> web.StreamResponse:
     context = EdgeContext(request, handler.response_serializer)
+    left = context.time_remaining()
+    if left is None:
+        return await _run(handler, request, body, context)
+    try:
+        async with asyncio.timeout(left):
+            return await _run(handler, request, body, context)
+    except TimeoutError:
+        return await context.expire()
+
+
+async def _run(
+    handler: Handler, request: web.BaseRequest, body: bytes | memoryview, context: EdgeContext
+) -> web.StreamResponse:
     try:
         message = handler.request_deserializer(body)
         del body  # the message holds its own; a prompt may be large
@@ -170,4 +200,5 @@ async def _stream(produced: Any, context: EdgeContext) -> None:
 
 
 def _refused(code: grpc.StatusCode, message: str) -> web.Response:
-    return web.Response(headers=headers(status(code, message), content_type=True))
+    accepted = (("grpc-accept-encoding", ENCODINGS),)
+    return web.Response(headers=headers(status(code, message), accepted, content_type=True))

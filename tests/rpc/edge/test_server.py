@@ -185,11 +185,12 @@ async def test_a_defect_within_a_stream_cuts_it_visibly(caplog: pytest.LogCaptur
     [
         (request("/test.v1.Test/Nothing", frame(b"")), "12"),
         (request("/test.v1.Test/Unary?x=1", frame(b"")), "12"),
-        (request("/test.v1.Test/Unary", b"\1\0\0\0\0"), "13"),
+        (request("/test.v1.Test/Unary", b"\1\0\0\0\0", more="grpc-encoding: br\r\n"), "12"),
+        (request("/test.v1.Test/Unary", b"\1\0\0\0\0", more="grpc-encoding: gzip\r\n"), "13"),
         (request("/test.v1.Test/Unary", b""), "13"),
-        (request("/test.v1.Test/Unary", frame(bytes(MOST))), "8"),
+        (request("/test.v1.Test/Unary", frame(bytes(MOST + 1))), "8"),
     ],
-    ids=["unknown method", "query", "compressed", "no message", "too large"],
+    ids=["unknown method", "query", "unknown compression", "not compressed", "no message", "too large"],
 )
 async def test_what_is_no_call_is_a_status(sent: bytes, code: str) -> None:
     async with serving(echo) as (_, port):
@@ -212,6 +213,32 @@ async def test_anybody_but_the_proxy_is_told_so(sent: bytes) -> None:
     """Somebody who took this port for the REST one is told by HTTP's own status."""
     async with serving(echo) as (_, port):
         assert (await ask(port, sent)).line.startswith("HTTP/1.1 415")
+
+
+async def test_a_deadline_ends_the_call_and_its_work() -> None:
+    """As a status: before the first message alone in the headers, after it in the trailers."""
+    cancelled = asyncio.Queue[None]()
+
+    async def unary(_message: bytes, context: Any) -> bytes:
+        assert 0 < context.time_remaining() <= 0.05
+        try:
+            await asyncio.Event().wait()
+        finally:
+            cancelled.put_nowait(None)
+        return b""
+
+    async def stream(message: bytes, context: Any) -> AsyncIterator[bytes]:
+        yield b"one"
+        yield await unary(message, context)
+
+    async with serving(unary, stream) as (_, port), asyncio.timeout(10):
+        first = await ask(port, request("/test.v1.Test/Unary", frame(b""), more="grpc-timeout: 50m\r\n"))
+        await cancelled.get()
+        later = await ask(port, request("/test.v1.Test/Stream", frame(b""), more="grpc-timeout: 50m\r\n"))
+        await cancelled.get()
+    assert first.headers["grpc-status"] == "4"
+    assert later.messages == frame(b"one")
+    assert later.trailers["grpc-status"] == "4"
 
 
 async def test_one_connection_carries_calls_one_after_the_other() -> None:
