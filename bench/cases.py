@@ -11,7 +11,7 @@ from bench.mock import BURST_TOKENS, PACED_TOKENS
 
 class Case(msgspec.Struct, frozen=True, kw_only=True):
     """One load. prompt: KB of the user's message. seconds: after which no call begins. tokens: of a stream, 0 for a
-    whole answer. group: for `--cases`."""
+    whole answer. group: for `--cases`. once: for slow peers, whose one round takes a minute."""
 
     name: str
     group: str
@@ -19,8 +19,9 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
     model: str = "mock"
     tokens: int = 0
     ramp: float = 0.0
-    seconds: float = 3.0
+    seconds: float = 2.0
     prompt: int = 0
+    once: bool = False
 
     @property
     def unit(self) -> str:
@@ -47,6 +48,7 @@ CASES: Final = (
             tokens=PACED_TOKENS,
             ramp=1.0,
             seconds=4.0,
+            once=n == 500,
         )
         for n in (100, 500)
     ),

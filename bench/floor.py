@@ -81,6 +81,7 @@ class Floor(rpc.LLMServiceServicer):
                 *events, held = (held + data).split(b"\n\n")
                 for event in events:
                     if event == _DONE:
+                        yield pb.ChatEvent(sequence=sequence, completed=pb.Completed(finish_reason="stop"))
                         return
                     reply = _decode(event[6:])
                     delta = reply.choices[0].delta if reply.choices else None
@@ -90,7 +91,6 @@ class Floor(rpc.LLMServiceServicer):
                             pb.ChatEvent(sequence=sequence, block_delta=pb.BlockDelta(index=0, text=text))
                         )
                         sequence += 1
-        yield pb.ChatEvent(sequence=sequence)  # makes this a generator, as the stub wants it
 
 
 def _body(request: pb.ChatRequest, *, stream: bool) -> bytes:

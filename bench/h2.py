@@ -1,7 +1,7 @@
 """As much HTTP/2 (RFC 9113) as a gRPC load generator needs: calls of one message each, on one connection.
 
 Headers go out as literals and are not read when they come: an answer is judged by its messages, and a call that failed
-has none, or too few.
+has none, or lacks the last. What is sent keeps to the server's windows, as a large prompt must.
 """
 
 from __future__ import annotations
@@ -9,11 +9,11 @@ from __future__ import annotations
 import asyncio
 import struct
 import time
-from collections import deque
 from collections.abc import Mapping
 from typing import Final, cast
 
 DATA, HEADERS, RST_STREAM, SETTINGS, PING, GOAWAY, WINDOW_UPDATE = 0, 1, 3, 4, 6, 7, 8
+INITIAL_WINDOW_SIZE = 4
 END_STREAM, ACK, END_HEADERS, PADDED = 0x1, 0x1, 0x4, 0x8
 
 _PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
@@ -23,14 +23,17 @@ _REFILL: Final = 1 << 20
 
 
 class Stream:
-    """One call. body: what came, gRPC's prefixes included. first: when `mark` came, by perf_counter; 0 for not yet."""
+    """One call. body: what came, gRPC's prefixes included. first: when `mark` came, by perf_counter; 0 for not yet.
+    rest: what is not sent yet, window: how much of it the server takes now."""
 
-    __slots__ = ("body", "done", "first", "mark")
+    __slots__ = ("body", "done", "first", "mark", "rest", "window")
 
-    def __init__(self, mark: bytes) -> None:
+    def __init__(self, mark: bytes, message: bytes, window: int) -> None:
         self.body = bytearray()
         self.first = 0.0
         self.mark = mark
+        self.rest = memoryview(b"\0" + struct.pack(">I", len(message)) + message)
+        self.window = window
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
 
@@ -40,10 +43,11 @@ class Connection(asyncio.Protocol):
     def __init__(self, head: bytes) -> None:
         self._head = head
         self._streams: dict[int, Stream] = {}
+        self._unsent: dict[int, Stream] = {}
         self._next_id = 1
         self._held = b""
         self._send_window = 65_535
-        self._waiting: deque[tuple[int, bytes]] = deque()
+        self._stream_window = 65_535
         self._received = 0
 
     @staticmethod
@@ -59,14 +63,12 @@ class Connection(asyncio.Protocol):
 
     async def call(self, message: bytes, mark: bytes) -> Stream:
         """Send a message, and wait for the end of what comes. Raises ConnectionError."""
-        stream = Stream(mark)
+        stream = Stream(mark, message, self._stream_window)
         id, self._next_id = self._next_id, self._next_id + 2
         self._streams[id] = stream
-        framed = b"\0" + struct.pack(">I", len(message)) + message
-        if len(framed) > _FRAME_BYTES:
-            raise ConnectionError("the message is too large for this client")
-        self._waiting.append((id, framed))
-        self._send()
+        self._transport.write(_frame(HEADERS, END_HEADERS, id, self._head) + self._data(id, stream))
+        if stream.rest:
+            self._unsent[id] = stream
         await stream.done
         return stream
 
@@ -74,14 +76,26 @@ class Connection(asyncio.Protocol):
         """End the connection, and every call on it."""
         self._transport.abort()
 
-    def _send(self) -> None:
-        out = []
-        while self._waiting and len(self._waiting[0][1]) <= self._send_window:
-            id, framed = self._waiting.popleft()
-            self._send_window -= len(framed)
-            out += [_frame(HEADERS, END_HEADERS, id, self._head), _frame(DATA, END_STREAM, id, framed)]
-        if out:
-            self._transport.write(b"".join(out))
+    def _data(self, id: int, stream: Stream) -> bytes:
+        """Frames with as much of the message as the windows let pass."""
+        out = b""
+        while (size := min(len(stream.rest), stream.window, self._send_window, _FRAME_BYTES)) > 0:
+            last = size == len(stream.rest)
+            out += _frame(DATA, END_STREAM if last else 0, id, bytes(stream.rest[:size]))
+            stream.rest = stream.rest[size:]
+            stream.window -= size
+            self._send_window -= size
+        return out
+
+    def _send_more(self) -> None:
+        """A window has opened."""
+        for id, stream in list(self._unsent.items()):
+            if self._send_window <= 0:
+                return
+            if frames := self._data(id, stream):
+                self._transport.write(frames)
+            if not stream.rest:
+                del self._unsent[id]
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
@@ -115,16 +129,32 @@ class Connection(asyncio.Protocol):
         if kind in (DATA, HEADERS):
             self._on_stream(kind, flags, id, payload)
         elif kind == SETTINGS and not flags & ACK:
-            self._transport.write(_frame(SETTINGS, ACK, 0, b""))
+            self._on_settings(payload)
         elif kind == PING and not flags & ACK:
             self._transport.write(_frame(PING, ACK, 0, payload))
-        elif kind == WINDOW_UPDATE and id == 0:
-            self._send_window += int.from_bytes(payload, "big")
-            self._send()
+        elif kind == WINDOW_UPDATE:
+            self._on_window(id, int.from_bytes(payload, "big"))
         elif kind == RST_STREAM:
             self._end(id)
         elif kind == GOAWAY:
             self._transport.close()
+
+    def _on_settings(self, payload: bytes) -> None:
+        for at in range(0, len(payload), 6):
+            name, value = struct.unpack_from(">HI", payload, at)
+            if name == INITIAL_WINDOW_SIZE:
+                for stream in self._streams.values():
+                    stream.window += value - self._stream_window
+                self._stream_window = value
+        self._transport.write(_frame(SETTINGS, ACK, 0, b""))
+        self._send_more()
+
+    def _on_window(self, id: int, more: int) -> None:
+        if not id:
+            self._send_window += more
+        elif id in self._streams:
+            self._streams[id].window += more
+        self._send_more()
 
     def _on_stream(self, kind: int, flags: int, id: int, payload: bytes) -> None:
         stream = self._streams.get(id)
@@ -139,6 +169,7 @@ class Connection(asyncio.Protocol):
             self._end(id)
 
     def _end(self, id: int) -> None:
+        self._unsent.pop(id, None)
         stream = self._streams.pop(id, None)
         if stream is not None and not stream.done.done():
             stream.done.set_result(None)

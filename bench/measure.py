@@ -6,7 +6,7 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
-from pathlib import Path
+from contextlib import ExitStack
 from typing import Final
 
 import msgspec
@@ -15,7 +15,7 @@ from bench.cases import WARM_UP, Case
 from bench.gateway import PYTHONPATH
 from bench.load import Plan, Seen
 from bench.peers import PEERS, Peer, Place
-from bench.processes import session, steal
+from bench.processes import Process, session, steal, wait_for_port
 from bench.setup import ROOT
 from bench.surfaces import Surface
 
@@ -30,18 +30,36 @@ class Result(msgspec.Struct, kw_only=True):
 
     case: str
     surface: str
+    round: int
     seen: Seen
     cpu_us: float
     cpu_by: dict[str, float]
     steal: float
 
 
+class Memory(msgspec.Struct, kw_only=True):
+    """Resident, in MB. server: of the gateway's own process (and its children), without a proxy before it. all: of all
+    processes; what they share counts in each."""
+
+    server: float
+    all: float
+
+
 class Started(msgspec.Struct, kw_only=True):
-    """A peer that answers. seconds: from its start to its first answer. rss: MB when idle, by process log's name."""
+    """A peer that answers. seconds: from its start to its first answer, of each start. idle: then."""
 
     peer: Peer
-    seconds: float
-    rss: float
+    seconds: list[float]
+    idle: Memory
+
+
+def start_provider(place: Place, stack: ExitStack) -> Process:
+    """The mock provider; it ends with the stack."""
+    argv = [place.python, "-m", "bench.mock", str(place.provider)]
+    provider = Process(argv, environ=place.environ, cwd=ROOT, log=place.folder / "mock.log")
+    stack.callback(provider.stop)
+    wait_for_port(place.provider, provider)
+    return provider
 
 
 def start(name: str, place: Place) -> Started:
@@ -56,7 +74,17 @@ def start(name: str, place: Place) -> Started:
         stop(peer)
         raise
     seconds = time.perf_counter() - began
-    return Started(peer=peer, seconds=seconds, rss=session([process.id for process in peer.processes]).rss)
+    return Started(peer=peer, seconds=[seconds], idle=memory(peer)[0])
+
+
+def memory(peer: Peer) -> tuple[Memory, Memory]:
+    """Now, and at most so far."""
+    ids = [process.id for process in peer.processes]
+    server, everything = session(ids[:1]), session(ids)
+    return (
+        Memory(server=round(server.rss, 1), all=round(everything.rss, 1)),
+        Memory(server=round(server.peak, 1), all=round(everything.peak, 1)),
+    )
 
 
 def _wait_for_answer(peer: Peer, place: Place, until: float) -> None:
@@ -86,7 +114,7 @@ def works(surface: Surface, place: Place) -> str:
 def run_load(surface: Surface, case: Case, place: Place) -> Seen:
     """Put the load on."""
     plan = Plan(
-        protocol=surface.protocol,
+        form=surface.form,
         port=surface.port,
         path=surface.stream if case.tokens else surface.path,
         headers=surface.headers,
@@ -109,8 +137,8 @@ def run_load(surface: Surface, case: Case, place: Place) -> Seen:
     return msgspec.json.decode(done.stdout, type=Seen)
 
 
-def measure(peer: Peer, surface: Surface, case: Case, place: Place) -> Result:
-    """One run."""
+def measure(peer: Peer, surface: Surface, case: Case, place: Place, number: int) -> Result:
+    """One run: the round of that number."""
     ids = [process.id for process in peer.processes]
     _wait_until_idle(ids)
     before, (taken, ticks) = session(ids).cpu, steal()
@@ -122,8 +150,9 @@ def measure(peer: Peer, surface: Surface, case: Case, place: Place) -> Result:
     return Result(
         case=case.name,
         surface=surface.name,
+        round=number,
         seen=seen,
-        cpu_us=sum(by.values()),
+        cpu_us=round(sum(by.values()), 2),
         cpu_by={name: round(cpu, 1) for name, cpu in by.items() if cpu},
         steal=round(100 * (taken_now - taken) / max(ticks_now - ticks, 1), 1),
     )
@@ -150,8 +179,3 @@ def _answers(surface: Surface, body: bytes) -> str:
         return f"{error.code} {error.read()[:300]!r}"
     except OSError as error:
         return repr(error)
-
-
-def folder_of(run: Path, name: str) -> Path:
-    """Where a peer's files of a run are."""
-    return run / name

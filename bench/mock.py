@@ -40,17 +40,24 @@ _USAGE: Final = b'"usage":{"prompt_tokens":20,"completion_tokens":200,"total_tok
 
 
 def token(number: int) -> bytes:
-    """One event with one token."""
-    return _CHUNK % (_CHOICE % (b'{"content":"%s%d"}' % (MARK, number % 10), b"null"), b"")
+    """One event with one token: its mark and its number, so that a client sees what is lost or out of its place."""
+    return _CHUNK % (_CHOICE % (b'{"content":"%s%d"}' % (MARK, number), b"null"), b"")
+
+
+def words(tokens: int) -> str:
+    """The text of a stream of so many tokens."""
+    return "".join(f"{MARK.decode()}{number}" for number in range(tokens))
 
 
 FIRST: Final = _CHUNK % (_CHOICE % (b'{"role":"assistant","content":"","refusal":null}', b"null"), b"")
 LAST: Final = _CHUNK % (_CHOICE % (b"{}", b'"stop"'), b"") + _CHUNK % (b"", b"," + _USAGE) + b"data: [DONE]\n\n"
+TEXT: Final = "The quick brown fox jumps over the lazy dog. " * 11
+"""Of a whole answer."""
 ANSWER: Final = (
     b'{"id":"chatcmpl-bench0001","object":"chat.completion","created":1760000000,"model":"gpt-4o-mini","choices":[{"index":'
     b'0,"message":{"role":"assistant","content":"%s","refusal":null},"logprobs":null,"finish_reason":"stop"}],"usage":'
     b'{"prompt_tokens":20,"completion_tokens":110,"total_tokens":130},"service_tier":"default","system_fingerprint":'
-    b'"fp_bench"}' % (b"The quick brown fox jumps over the lazy dog. " * 11)
+    b'"fp_bench"}' % TEXT.encode()
 )
 MODELS: Final = b'{"object":"list","data":[{"id":"mock","object":"model","created":1760000000,"owned_by":"bench"}]}'
 

@@ -1,125 +1,162 @@
-"""From results to the table that is printed: medians, and ratios within the run."""
+"""From a run to the tables that are printed, and that docs/performance.md holds: medians, and ratios within the run."""
 
 from __future__ import annotations
 
 import statistics
 from collections.abc import Sequence
-from typing import Final
 
 import msgspec
 
+from bench.bars import DIRECT, Report, Verdict, bars, goals
 from bench.cases import CASES, Case
-from bench.measure import Result
-
-OURS: Final = ("rest", "openai", "grpc")
 
 
-class Facts(msgspec.Struct, kw_only=True):
-    """A peer at rest. start: seconds to its first answer. Memory in MB, of all its processes."""
+class Table(msgspec.Struct, frozen=True):
+    """Rows of text below a head."""
 
-    peer: str
-    start: float
-    idle: int
-    peak: int
+    head: Sequence[str]
+    rows: Sequence[Sequence[str]]
 
-
-class Report(msgspec.Struct, kw_only=True):
-    """A whole run."""
-
-    facts: list[Facts]
-    results: list[Result]
-
-
-class Bar(msgspec.Struct, frozen=True):
-    """What is promised: our surface's CPU in a case is at most so many times another's."""
-
-    case: str
-    ours: str
-    other: str
-    most: float
-
-
-BARS: Final = (
-    Bar("unary-32", "rest", "mlflow", 0.9),
-    Bar("unary-32", "rest", "portkey", 0.75),
-    Bar("unary-32", "rest", "litellm", 0.1),
-    Bar("unary-32", "rest", "floor", 1.4),
-    Bar("unary-32", "grpc", "rest", 0.75),
-    *(
-        Bar("burst-32", ours, other, most)
-        for ours in ("rest", "openai")
-        for other, most in (("mlflow", 0.5), ("portkey", 1.0), ("litellm", 0.05))
-    ),
-    *(
-        Bar("paced-100", ours, other, most)
-        for ours in ("rest", "openai")
-        for other, most in (("mlflow", 1.0), ("portkey", 1.0), ("litellm", 1 / 6))
-    ),
-)
+    @property
+    def markdown(self) -> str:
+        """As Markdown, without a newline at its end."""
+        lines = ["| " + " | ".join(self.head) + " |", "|" + "---|" * len(self.head)]
+        return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in self.rows)])
 
 
 def print_report(report: Report) -> None:
     """Print it, as Markdown."""
-    surfaces = list(dict.fromkeys(result.surface for result in report.results))
-    cases = [case for case in CASES if any(result.case == case.name for result in report.results)]
-    print("\nCPU of all processes, us for each call or event; (in brackets: our REST is so many times that)\n")
-    _table(["case", "per", *surfaces], [_cpu_row(case, surfaces, report.results) for case in cases])
-    print("\nWhat callers saw: calls/s, p50 and p99 in ms; streams: first token p50 and p99, errors\n")
-    _table(["case", *surfaces], [_seen_row(case, surfaces, report.results) for case in cases])
-    print("\nAt rest\n")
-    rows = [[f.peer, f"{f.start:.2f}", str(f.idle), str(f.peak)] for f in report.facts]
-    _table(["peer", "first answer, s", "idle, MB", "peak, MB"], rows)
-    print("\nBars\n")
-    _table(["case", "ours", "against", "ratio", "at most", ""], list(_bar_rows(report.results)))
+    for title, table in (
+        ("CPU of all processes, us for each call or event; (in brackets: our REST is so many times that)", cpu(report)),
+        ("What callers saw: calls/s, p50 and p99 in ms; calls without a right answer", seen(report)),
+        (
+            "First token later than the provider's own in the same round, ms: p50, p99; streams without loss",
+            added(report),
+        ),
+        ("At rest", rest(report)),
+        ("Bars", verdicts(bars(report))),
+        ("Goal: streams for at most twice what Envoy takes as a plain proxy", verdicts(goals(report))),
+    ):
+        print(f"\n{title}\n\n{table.markdown}")
+    for line in wrong(report):
+        print(f"\n{line}")
+    print(f"\n{summary(report)}")
 
 
-def _of(results: Sequence[Result], case: Case, surface: str) -> list[Result]:
-    return [result for result in results if result.case == case.name and result.surface == surface]
+def summary(report: Report) -> str:
+    """Where and when, in a sentence."""
+    versions = ", ".join(f"{name} {version}" for name, version in report.versions.items())
+    where = f"{report.date}, {report.cpu}, {report.cores} cores, {report.rounds} rounds in {report.took:.0f} minutes"
+    return f"{where}. {versions}."
 
 
-def _cpu(results: Sequence[Result], case: Case, surface: str) -> float | None:
-    found = _of(results, case, surface)
-    return statistics.median(result.cpu_us for result in found) if found else None
+def cases(report: Report) -> list[Case]:
+    """Those of the run."""
+    measured = {result.case for result in report.results}
+    return [case for case in CASES if case.name in measured]
 
 
-def _cpu_row(case: Case, surfaces: Sequence[str], results: Sequence[Result]) -> list[str]:
-    rest = _cpu(results, case, "rest")
+def surfaces(report: Report) -> list[str]:
+    """Those of the run, in its order."""
+    return list(dict.fromkeys(result.surface for result in report.results))
+
+
+def cpu(report: Report) -> Table:
+    """What a call or an event costs."""
+    names = [name for name in surfaces(report) if name != DIRECT]
+    return Table(["case", "per", *names], [_cpu_row(report, case, names) for case in cases(report)])
+
+
+def _cpu_row(report: Report, case: Case, names: Sequence[str]) -> list[str]:
+    ours = report.cpu_us(case, "rest")
     cells = [case.name, case.unit]
-    for surface in surfaces:
-        cpu = _cpu(results, case, surface)
-        ratio = f" ({rest / cpu:.2f})" if rest and cpu and surface != "rest" else ""
-        cells.append(f"{cpu:.{0 if cpu >= 100 else 1}f}{ratio}" if cpu else "")
+    for name in names:
+        cost = report.cpu_us(case, name)
+        ratio = f" ({ours / cost:.2f})" if ours and cost and name != "rest" else ""
+        cells.append(f"{_short(cost)}{ratio}" if cost else "")
     return cells
 
 
-def _seen_row(case: Case, surfaces: Sequence[str], results: Sequence[Result]) -> list[str]:
+def seen(report: Report) -> Table:
+    """Rate and times."""
+    names = surfaces(report)
+    return Table(["case", *names], [_seen_row(report, case, names) for case in cases(report)])
+
+
+def _seen_row(report: Report, case: Case, names: Sequence[str]) -> list[str]:
     cells = [case.name]
-    for surface in surfaces:
-        found = [result.seen for result in _of(results, case, surface)]
+    for name in names:
+        found = [result.seen for result in report.of(case, name)]
         if not found:
             cells.append("")
             continue
-        names = ("first_p50", "first_p99") if case.tokens else ("p50", "p99")
-        times = [statistics.median(getattr(seen, name) or 0.0 for seen in found) for name in names]
-        rate = statistics.median(seen.n / seen.seconds for seen in found)
-        errors = sum(sum(seen.errors.values()) for seen in found)
-        cells.append(f"{rate:.0f}/s, {times[0]:.1f}, {times[1]:.1f}" + (f", {errors} failed" if errors else ""))
+        rate = statistics.median(each.n / each.seconds for each in found)
+        times = [_median([each.p50 for each in found]), _median([each.p99 for each in found])]
+        failed = report.failed(case, name)
+        cells.append(f"{_short(rate)}/s, {times[0]}, {times[1]}" + (f", {failed} failed" if failed else ""))
     return cells
 
 
-def _bar_rows(results: Sequence[Result]) -> list[list[str]]:
+def added(report: Report) -> Table:
+    """First tokens of streams."""
+    names = [name for name in surfaces(report) if name != DIRECT]
+    streams = [case for case in cases(report) if case.tokens]
+    return Table(["case", *names], [[case.name, *(_added(report, case, name) for name in names)] for case in streams])
+
+
+def _added(report: Report, case: Case, name: str) -> str:
+    found = report.of(case, name)
+    if not found:
+        return ""
+    times = [report.added_first(case, name, percentile) for percentile in ("p50", "p99")]
+    whole, failed = sum(result.seen.n for result in found), report.failed(case, name)
+    share = "all" if not failed else f"{whole} of {whole + failed}"
+    return ", ".join([*("-" if time is None else _short(time) for time in times), share])
+
+
+def rest(report: Report) -> Table:
+    """Start-up and memory."""
+    head = ["peer", "first answer, s"]
+    head += [f"{when}, MB: {what}" for what in ("server", "all") for when in ("idle", "peak", "after")]
     rows = []
-    for bar in BARS:
-        case = next(case for case in CASES if case.group == bar.case)
-        ours, other = _cpu(results, case, bar.ours), _cpu(results, case, bar.other)
-        if ours and other:
-            ratio = ours / other
-            held = "held" if ratio <= bar.most else "NOT HELD"
-            rows.append([case.name, bar.ours, bar.other, f"{ratio:.3f}", f"{bar.most:.3f}", held])
-    return rows
+    for facts in report.facts:
+        if facts.peer == DIRECT:
+            continue
+        moments = (facts.idle, facts.peak, facts.after)
+        sizes = [*(each.server for each in moments), *(each.all for each in moments)]
+        rows.append([facts.peer, f"{statistics.median(facts.start):.2f}", *(f"{size:.0f}" for size in sizes)])
+    return Table(head, rows)
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    print("| " + " | ".join(head) + " |\n|" + "---|" * len(head))
-    for row in rows:
-        print("| " + " | ".join(row) + " |")
+def verdicts(found: Sequence[Verdict]) -> Table:
+    """Bars or goals."""
+    return Table(
+        ["case", "what", "measured", "at most", ""],
+        [[each.case, each.what, _figure(each, each.measured), _figure(each, each.most), each.word] for each in found],
+    )
+
+
+def wrong(report: Report) -> list[str]:
+    """What was wrong with answers, by case and surface."""
+    return [
+        f"{result.case}, {result.surface}, round {result.round}: {count} x {what}"
+        for result in report.results
+        for what, count in result.seen.errors.items()
+    ]
+
+
+def _figure(verdict: Verdict, value: float | None) -> str:
+    if value is None:
+        return ""
+    if verdict.unit:
+        return f"{value:.{2 if verdict.unit == 's' else 0}f} {verdict.unit}"
+    return f"{value:.0f}" if verdict.most == 0 else f"{value:.3f}"
+
+
+def _median(values: Sequence[float | None]) -> str:
+    found = [value for value in values if value is not None]
+    return _short(statistics.median(found)) if found else "-"
+
+
+def _short(value: float) -> str:
+    return f"{value:.{0 if abs(value) >= 100 else 1}f}"

@@ -1,5 +1,6 @@
 """Install what the figures need and `make venv` does not bring: an optimised interpreter's environment for our own
-server, and the peers, each into an environment of its own under bench/.venvs. Run again, it does what is left to do.
+server, the peers, and what draws the plot, each into an environment of its own under bench/.venvs. Run again, it does
+what is left to do.
 
 Every peer is optional: what cannot be installed is said, and is missing from the table.
 """
@@ -18,17 +19,19 @@ from tools.venv import pip_settings, uv_environment
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 VENVS = HERE / ".venvs"
+RUN = HERE / ".run"
 UV = str(ROOT / ".venv" / "bin" / "uv")
 
 OPTIMISED = Path("/usr/bin/python3.11")
 """Debian's build. Interpreters that were built without --enable-optimizations are 1.2 to 1.6 times slower, for every
 peer."""
 
-# Pinned to what docs/decisions/performance.md shows.
+# Pinned to what docs/performance.md shows.
 PEERS = {
     "dragoman": ["-r", str(ROOT / "requirements" / "server.lock")],
     "litellm": ["litellm[proxy]==1.106.2"],
     "mlflow": ["mlflow[gateway]==3.17.2"],
+    "plot": ["matplotlib==3.11.2"],
 }
 
 

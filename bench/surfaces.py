@@ -4,27 +4,28 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final
 
 import msgspec
 
+from bench.answers import Form
 from bench.cases import Case
 from dragoman.v1 import chat_pb2
 
 _SYSTEM: Final = "You are a helpful assistant."
 _USER: Final = "Say something about the quick brown fox, please. "
+_TURN_BYTES: Final = 250_000
 
 
 class Surface(msgspec.Struct, frozen=True, kw_only=True):
-    """One way into a peer. path, stream: where whole answers and streams are asked for. style: whose request it takes.
+    """One way into a peer. path, stream: where whole answers and streams are asked for. form: of requests and answers.
     model: what goes before the provider's name for a model."""
 
     name: str
     port: int
     path: str
     stream: str
-    protocol: Literal["http", "grpc"] = "http"
-    style: Literal["openai", "contract"] = "openai"
+    form: Form = "openai"
     headers: dict[str, str] = {}
     model: str = ""
 
@@ -36,17 +37,24 @@ class Surface(msgspec.Struct, frozen=True, kw_only=True):
 
     def _body(self, case: Case) -> bytes:
         model = self.model + case.model
-        user = _USER * max(1, case.prompt * 1000 // len(_USER))
-        messages = [{"role": "system", "content": _SYSTEM}, {"role": "user", "content": user}]
-        if self.protocol == "grpc":
+        messages = [{"role": "system", "content": _SYSTEM}, *prompt(case.prompt * 1000)]
+        if self.form == "grpc":
             turns = [chat_pb2.Message(role=each["role"], content=each["content"]) for each in messages]
             request = chat_pb2.ChatRequest(model=model, messages=turns, temperature=0.7, max_tokens=256)
             return request.SerializeToString()
         body: dict[str, object] = {"model": model, "messages": messages, "temperature": 0.7}
-        body["maxTokens" if self.style == "contract" else "max_tokens"] = 256
-        if case.tokens and self.style == "openai":
+        body["maxTokens" if self.form == "contract" else "max_tokens"] = 256
+        if case.tokens and self.form == "openai":
             body["stream"] = True
         return json.dumps(body).encode()
+
+
+def prompt(size: int) -> list[dict[str, str]]:
+    """A history of about so many bytes, at least a sentence; it ends with the user's turn."""
+    # An odd number of turns, each within what the contract allows for one.
+    turns = size // _TURN_BYTES | 1
+    content = _USER * max(1, size // turns // len(_USER))
+    return [{"role": "assistant" if turn % 2 else "user", "content": content} for turn in range(turns)]
 
 
 def openai(name: str, port: int, headers: dict[str, str] | None = None, *, model: str = "") -> Surface:
@@ -65,7 +73,7 @@ def rest(name: str, port: int, headers: dict[str, str] | None = None) -> Surface
         stream=f"{path}:stream",
         headers=headers or {},
         model="custom/",
-        style="contract",
+        form="contract",
     )
 
 
@@ -77,8 +85,7 @@ def grpc(name: str, port: int, headers: dict[str, str]) -> Surface:
         port=port,
         path=f"{service}/Complete",
         stream=f"{service}/Chat",
-        protocol="grpc",
-        style="contract",
+        form="grpc",
         headers=headers,
         model="custom/",
     )
