@@ -17,6 +17,7 @@ from typing import Any, Final
 
 import grpc
 from aiohttp import web
+from google.protobuf.message import DecodeError
 
 from server.core.setup import SetupError
 from server.rpc.edge.context import EdgeContext
@@ -133,7 +134,7 @@ class EdgeServer:
         self._running += 1
         self._idle.clear()
         try:
-            message = await self._read(request)
+            message = await self._read(request, handler)
             if isinstance(message, web.Response):
                 return message
             return await _call(handler, request, message)
@@ -142,7 +143,9 @@ class EdgeServer:
             if not self._running:
                 self._idle.set()
 
-    async def _read(self, request: web.BaseRequest) -> bytes | memoryview | web.Response:
+    async def _read(self, request: web.BaseRequest, handler: Handler) -> Any:
+        """The call's message, or what to answer instead. The bytes are left behind here: the message holds its own
+        copy, and a prompt may be large."""
         pieces: list[bytes] = []
         size = 0
         while piece := await request.content.readany():
@@ -152,29 +155,27 @@ class EdgeServer:
             pieces.append(piece)
         try:
             body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-            return unframe(body, request.headers.get("grpc-encoding", ""), self._most)
+            return handler.request_deserializer(unframe(body, request.headers.get("grpc-encoding", ""), self._most))
         except FrameError as error:
             return _refused(_CODES[type(error)], str(error))
+        except DecodeError:
+            return _refused(grpc.StatusCode.INTERNAL, "The message is not what the method takes.")
 
 
-async def _call(handler: Handler, request: web.BaseRequest, body: bytes | memoryview) -> web.StreamResponse:
+async def _call(handler: Handler, request: web.BaseRequest, message: Any) -> web.StreamResponse:
     context = EdgeContext(request, handler.response_serializer)
     left = context.time_remaining()
     if left is None:
-        return await _run(handler, request, body, context)
+        return await _run(handler, request, message, context)
     try:
         async with asyncio.timeout(left):
-            return await _run(handler, request, body, context)
+            return await _run(handler, request, message, context)
     except TimeoutError:
         return await context.expire()
 
 
-async def _run(
-    handler: Handler, request: web.BaseRequest, body: bytes | memoryview, context: EdgeContext
-) -> web.StreamResponse:
+async def _run(handler: Handler, request: web.BaseRequest, message: Any, context: EdgeContext) -> web.StreamResponse:
     try:
-        message = handler.request_deserializer(body)
-        del body  # the message holds its own; a prompt may be large
         if handler.unary_unary is not None:
             answer = await handler.unary_unary(message, context)
             return context.whole(handler.response_serializer(answer))

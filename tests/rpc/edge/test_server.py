@@ -9,6 +9,7 @@ from typing import Any
 
 import grpc
 import pytest
+from google.protobuf.empty_pb2 import Empty
 
 from server.core.setup import SetupError
 from server.rpc.edge.frames import frame
@@ -45,11 +46,13 @@ class Answer:
 async def serving(
     unary: Behavior | None = None, stream: Behavior | None = None
 ) -> AsyncIterator[tuple[EdgeServer, int]]:
-    """A server of two methods that take and give bytes."""
+    """A server of two methods that take and give bytes, and of one that takes a message."""
     table = MethodTable()
     handlers = {}
     if unary:
         handlers["Unary"] = grpc.unary_unary_rpc_method_handler(unary, bytes, bytes)
+        typed: Any = Empty.FromString
+        handlers["Typed"] = grpc.unary_unary_rpc_method_handler(unary, typed, bytes)
     if stream:
         handlers["Stream"] = grpc.unary_stream_rpc_method_handler(stream, bytes, bytes)
     table.add_registered_method_handlers("test.v1.Test", handlers)
@@ -189,8 +192,9 @@ async def test_a_defect_within_a_stream_cuts_it_visibly(caplog: pytest.LogCaptur
         (request("/test.v1.Test/Unary", b"\1\0\0\0\0", more="grpc-encoding: gzip\r\n"), "13"),
         (request("/test.v1.Test/Unary", b""), "13"),
         (request("/test.v1.Test/Unary", frame(bytes(MOST + 1))), "8"),
+        (request("/test.v1.Test/Typed", frame(b"\xff")), "13"),
     ],
-    ids=["unknown method", "query", "unknown compression", "not compressed", "no message", "too large"],
+    ids=["unknown method", "query", "unknown compression", "not compressed", "no message", "too large", "no protobuf"],
 )
 async def test_what_is_no_call_is_a_status(sent: bytes, code: str) -> None:
     async with serving(echo) as (_, port):
