@@ -78,14 +78,14 @@ class Connection(asyncio.Protocol):
 
     def _data(self, id: int, stream: Stream) -> bytes:
         """Frames with as much of the message as the windows let pass."""
-        out = b""
+        out = []
         while (size := min(len(stream.rest), stream.window, self._send_window, _FRAME_BYTES)) > 0:
             last = size == len(stream.rest)
-            out += _frame(DATA, END_STREAM if last else 0, id, bytes(stream.rest[:size]))
+            out.append(_frame(DATA, END_STREAM if last else 0, id, bytes(stream.rest[:size])))
             stream.rest = stream.rest[size:]
             stream.window -= size
             self._send_window -= size
-        return out
+        return b"".join(out)
 
     def _send_more(self) -> None:
         """A window has opened."""

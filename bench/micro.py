@@ -22,6 +22,8 @@ import msgspec
 
 from bench import mock
 from bench.cases import CASES
+from bench.figures import Stage as Measured
+from bench.figures import keep
 from bench.gateway import furnish
 from bench.micro_calls import call_costs
 from bench.surfaces import grpc
@@ -188,9 +190,10 @@ def log_stage() -> Stage:
 
 
 async def main() -> None:
-    """Print the table."""
+    """Print the table, and keep it for docs/performance.md."""
     with tempfile.TemporaryDirectory() as name:
-        folder, total = Path(name), 0.0
+        folder = Path(name)
+        measured: list[Measured] = []
         made = furnish(folder, 9, sys.executable, {"PATH": os.environ["PATH"]})
         settings = load_settings({name: value for name, value in made.environ.items() if name.startswith("DRAGOMAN_")})
         async with open_services(settings) as services:
@@ -199,15 +202,15 @@ async def main() -> None:
             for stage, turn, events in stages:
                 # In a thread without a loop, where what would be done at the end of its turn is done at once.
                 took = await asyncio.to_thread(cost, turn) / (events or 1)
-                total += 0.0 if events else took
-                print(f"{stage:26}{took:8.2f} us{' an event' if events else ''}")
+                measured.append(Measured(name=stage, us=took, per="event" if events else "call"))
             whole, of_events = await asyncio.to_thread(call_costs, call, folder, dict(os.environ))
-            for stage, took in whole:
-                print(f"{stage:26}{took:8.2f} us")
-            total += dict(whole)["transport"]
-            for stage, took in of_events:
-                print(f"{stage:26}{took:8.2f} us an event")
-        print(f"{'a whole answer, together':26}{total:8.2f} us")
+    together = sum(each.us for each in measured if each.per == "call") + dict(whole)["transport"]
+    measured += [Measured(name=stage, us=took, per="call") for stage, took in whole]
+    measured += [Measured(name=stage, us=took, per="event") for stage, took in of_events]
+    measured.append(Measured(name="a whole answer, together", us=together, per="call"))
+    for each in measured:
+        print(f"{each.name:26}{each.us:8.2f} us{' an event' if each.per == 'event' else ''}")
+    keep("stages", [msgspec.structs.replace(each, us=round(each.us, 2)) for each in measured])
 
 
 if __name__ == "__main__":

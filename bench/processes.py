@@ -84,6 +84,12 @@ def session(leaders: Sequence[int]) -> Usage:
     return used
 
 
+def forget_peak(leaders: Sequence[int]) -> None:
+    """Let the peak of these sessions' processes begin anew, at what they hold now (proc(5), clear_refs)."""
+    for id in session(leaders).ids:
+        Path(f"/proc/{id}/clear_refs").write_text("5")
+
+
 def steal() -> tuple[int, int]:
     """Ticks that the host took from this machine, and all there were."""
     fields = [int(field) for field in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]]

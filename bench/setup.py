@@ -31,7 +31,7 @@ PEERS = {
     "dragoman": ["-r", str(ROOT / "requirements" / "server.lock")],
     "litellm": ["litellm[proxy]==1.106.2"],
     "mlflow": ["mlflow[gateway]==3.17.2"],
-    "plot": ["matplotlib==3.11.2"],
+    "tools": ["matplotlib==3.11.2", "py-spy==0.4.3"],
 }
 
 
