@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
-import socket
 import ssl
 from collections.abc import Mapping
 from contextlib import aclosing
@@ -32,6 +31,7 @@ from server.rpc.edge.frames import (
     status,
     unframe,
 )
+from server.rpc.edge.listener import Listener
 from server.rpc.edge.request import edge_request
 
 log = logging.getLogger("dragoman.edge")
@@ -47,8 +47,6 @@ _CODES: Final = {
     UnknownEncoding: grpc.StatusCode.UNIMPLEMENTED,
     TooLarge: grpc.StatusCode.RESOURCE_EXHAUSTED,
 }
-_BACKLOG: Final = 1024
-"""Connections that wait to be accepted: a burst of streams is as many connections."""
 _CUT_SECONDS: Final = 0.05
 """How long calls get to notice that they were cut. (aiohttp takes 0 for no limit.)"""
 
@@ -81,7 +79,7 @@ class EdgeServer:
         self._idle = asyncio.Event()
         self._idle.set()
         self._cut = asyncio.Event()
-        self._listener: asyncio.Server | None = None
+        self._listener: Listener | None = None
         self._server = web.Server(
             self._answer,
             request_factory=edge_request,
@@ -95,18 +93,14 @@ class EdgeServer:
 
     async def start(self, host: str, port: int, tls: ssl.SSLContext | None = None) -> int:
         """Listen; the port, which is a free one for 0. Raises SetupError where it is taken."""
-        loop = asyncio.get_running_loop()
         try:
-            self._listener = await loop.create_server(
-                self._server, host.strip("[]"), port, ssl=tls, backlog=_BACKLOG, reuse_port=False
-            )
+            self._listener = Listener(host.strip("[]"), port, self._server, tls)
         except OSError as exc:
             raise SetupError(
                 f"The server cannot listen on {host}:{port} for its proxy; is the port taken?",
                 mend="Stop what uses it, or set DRAGOMAN_EDGE_PORT.",
             ) from exc
-        bound: socket.socket = self._listener.sockets[0]
-        return int(bound.getsockname()[1])
+        return self._listener.port
 
     async def stop(self, grace: float | None) -> None:
         """Take no further calls; running ones may finish for `grace` seconds, None for none. May be called again, with
