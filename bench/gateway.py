@@ -20,16 +20,21 @@ PYTHONPATH: Final = os.pathsep.join((str(ROOT), str(ROOT / "gen" / "python")))
 
 
 class Furnished(msgspec.Struct, frozen=True):
-    """Where the gateway will be, and with which key it is called. environ: of the server."""
+    """Where the gateway will be, and with which keys it is called, one for each workspace. environ: of the server."""
 
     grpc_port: int
     edge_port: int
     http_port: int
-    key: str
+    keys: list[str]
     environ: dict[str, str]
 
+    @property
+    def key(self) -> str:
+        """That of the first workspace."""
+        return self.keys[0]
 
-def furnish(folder: Path, provider: int, python: str, environ: Mapping[str, str]) -> Furnished:
+
+def furnish(folder: Path, provider: int, python: str, environ: Mapping[str, str], *, workspaces: int = 1) -> Furnished:
     """Make the database, as an operator would."""
     port, edge_port = free_port(), free_port()
     own = {
@@ -56,10 +61,14 @@ def furnish(folder: Path, provider: int, python: str, environ: Mapping[str, str]
         return done.stdout.strip()
 
     run("migrate")
-    run("workspaces", "create", "bench", "--id", "ws_bench")
     endpoint = f"http://127.0.0.1:{provider}/v1"
-    run("providers", "add", "mock", "--provider", "custom", "--endpoint", endpoint, stdin="sk-mock")
-    return Furnished(port, edge_port, free_port(), run("keys", "create"), own)
+    keys = []
+    for number in range(workspaces):
+        id = f"ws_bench{number or ''}"
+        run("workspaces", "create", id, "--id", id)
+        run("providers", "add", "mock", "--provider", "custom", "--endpoint", endpoint, "-w", id, stdin="sk-mock")
+        keys.append(run("keys", "create", "-w", id))
+    return Furnished(port, edge_port, free_port(), keys, own)
 
 
 def envoy_config(folder: Path, made: Furnished) -> Path:

@@ -12,7 +12,7 @@ import asyncio
 import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -72,10 +72,10 @@ class CallError(Exception):
 
 
 class HttpCaller(asyncio.Protocol):
-    """One connection of HTTP/1.1."""
+    """One connection of HTTP/1.1. request: what each call sends; it may be changed between calls."""
 
     def __init__(self, request: bytes, streams: bool) -> None:
-        self._request = request
+        self.request = request
         self._streams = streams
         self._transport: asyncio.Transport | None = None
         self._done: asyncio.Future[None] | None = None
@@ -91,7 +91,7 @@ class HttpCaller(asyncio.Protocol):
         self._got = 0
         self._first = 0.0
         self._done = loop.create_future()
-        self._transport.write(self._request)
+        self._transport.write(self.request)
         try:
             await self._done
         except BaseException:
@@ -191,7 +191,7 @@ class Run:
             connection = await GrpcConnection.open(plan.port, plan.path, plan.headers)
             callers = [GrpcCaller(connection, self._body, plan.tokens > 0) for _ in range(plan.callers)]
         else:
-            request = _http_request(plan, self._body)
+            request = http_request(plan.port, plan.path, plan.headers, self._body)
             callers = [HttpCaller(request, plan.tokens > 0) for _ in range(plan.callers)]
         began = time.perf_counter()
         await asyncio.gather(*(self._repeat(caller, index, began) for index, caller in enumerate(callers)))
@@ -235,9 +235,10 @@ class Run:
         self._total.append((ended - started) * 1e3)
 
 
-def _http_request(plan: Plan, body: bytes) -> bytes:
-    headers = {"host": f"127.0.0.1:{plan.port}", "content-type": "application/json", **plan.headers}
-    lines = [f"POST {plan.path} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items())]
+def http_request(port: int, path: str, headers: Mapping[str, str], body: bytes) -> bytes:
+    """A call as it is sent."""
+    fields = {"host": f"127.0.0.1:{port}", "content-type": "application/json", **headers}
+    lines = [f"POST {path} HTTP/1.1", *(f"{name}: {value}" for name, value in fields.items())]
     return "\r\n".join([*lines, f"content-length: {len(body)}", "", ""]).encode() + body
 
 

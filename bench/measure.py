@@ -69,7 +69,7 @@ def start(name: str, place: Place) -> Started:
     peer = PEERS[name](place)
     began = max(began, peer.began)
     try:
-        _wait_for_answer(peer, place, began + START_SECONDS)
+        wait_for_answer(peer, place)
     except BaseException:
         stop(peer)
         raise
@@ -87,9 +87,11 @@ def memory(peer: Peer) -> tuple[Memory, Memory]:
     )
 
 
-def _wait_for_answer(peer: Peer, place: Place, until: float) -> None:
+def wait_for_answer(peer: Peer, place: Place) -> None:
+    """Return once a started peer answers. Raises RuntimeError."""
+    until = time.perf_counter() + START_SECONDS
     first = peer.surfaces[0]
-    body = first.write_body(place.folder, WARM_UP[0]).read_bytes()
+    body = first.body(WARM_UP[0])
     while (said := _answers(first, body)) != "":
         if any(process.ended for process in peer.processes) or time.perf_counter() > until:
             raise RuntimeError(f"{peer.name} does not answer: {said}; see {place.folder}")

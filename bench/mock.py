@@ -5,6 +5,8 @@
     ...paced        SSE, PACED_TOKENS of them PACE_SECONDS apart (always streams)
     "stream": true  SSE, BURST_TOKENS of them in one write
     ...delay        the whole answer, after DELAY_SECONDS
+    ...fail         status 500
+    ...cut          SSE, half of the tokens, and the connection ends
     else            the whole answer
 
 About 20 us a call and 8 us a paced event on the machine where a gateway's are hundreds; not counted for any of them.
@@ -74,6 +76,10 @@ _STREAM_HEAD: Final = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntr
 _END: Final = b"0\r\n\r\n"
 _ANSWER: Final = _whole(ANSWER)
 _MODELS: Final = _whole(MODELS)
+_FAILED: Final = _whole(b'{"error":{"message":"no","type":"server_error","code":null,"param":null}}').replace(
+    b"200 OK", b"500 Internal Server Error", 1
+)
+_HALF: Final = _STREAM_HEAD + _chunked(FIRST + b"".join(map(token, range(BURST_TOKENS // 2))))
 _BURST: Final = _STREAM_HEAD + _chunked(FIRST + b"".join(map(token, range(BURST_TOKENS))) + LAST) + _END
 _PACED_FIRST: Final = _STREAM_HEAD + _chunked(FIRST + token(0))
 _PACED: Final = [_chunked(token(number)) for number in range(PACED_TOKENS)]
@@ -123,6 +129,11 @@ class Provider(asyncio.Protocol):
             self._transport.write(_PACED_FIRST)
             began = self._loop.time()
             self._loop.call_at(began + PACE_SECONDS, self._next, began, 1)
+        elif model.endswith(b"fail"):
+            self._transport.write(_FAILED)
+        elif model.endswith(b"cut"):
+            self._transport.write(_HALF)
+            self._transport.close()
         elif _STREAM.search(request, head):
             self._transport.write(_BURST)
         elif model.endswith(b"delay"):

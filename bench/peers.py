@@ -10,7 +10,7 @@ from typing import Final
 
 import msgspec
 
-from bench.gateway import PYTHONPATH, envoy_config, furnish
+from bench.gateway import PYTHONPATH, Furnished, envoy_config, furnish
 from bench.processes import Process, free_port
 from bench.setup import HERE, ROOT, VENVS
 from bench.surfaces import Surface, grpc, openai, rest
@@ -84,19 +84,27 @@ def floor(place: Place) -> Peer:
 
 def dragoman(place: Place) -> Peer:
     """Ourselves, as `dragoman serve` behind envoy.yaml: keys, limits, counts and logs as in production."""
-    made = furnish(place.folder, place.provider, place.python, place.environ)
+    return ours(place, furnish(place.folder, place.provider, place.python, place.environ))
+
+
+def ours(place: Place, made: Furnished, module: str = "server", **environ: str) -> Peer:
+    """Ourselves, over a store that is there. module: what serves."""
     began = time.perf_counter()
-    server = _start(place, "server", [place.python, "-m", "server", "serve"], **made.environ)
+    server = _start(place, "server", [place.python, "-m", module, "serve"], **made.environ, **environ)
     config = envoy_config(place.folder, made)
     proxy = _start(place, "envoy", command(config, concurrency=1))
-    key = {"authorization": f"Bearer {made.key}"}
-    surfaces = [
-        rest("rest", made.http_port, key),
-        openai("openai", made.http_port, key, model="custom/"),
-        grpc("grpc", made.http_port, key),
-        grpc("grpc-direct", made.grpc_port, key),
+    return Peer(name="dragoman", processes=[server, proxy], surfaces=surfaces(made, made.key), began=began)
+
+
+def surfaces(made: Furnished, key: str) -> list[Surface]:
+    """All ways into our gateway, with one of its keys."""
+    headers = {"authorization": f"Bearer {key}"}
+    return [
+        rest("rest", made.http_port, headers),
+        openai("openai", made.http_port, headers, model="custom/"),
+        grpc("grpc", made.http_port, headers),
+        grpc("grpc-direct", made.grpc_port, headers),
     ]
-    return Peer(name="dragoman", processes=[server, proxy], surfaces=surfaces, began=began)
 
 
 def litellm(place: Place) -> Peer:

@@ -84,6 +84,20 @@ def session(leaders: Sequence[int]) -> Usage:
     return used
 
 
+def proportional(leaders: Sequence[int]) -> float:
+    """Their memory in MB, shared pages by share (PSS)."""
+    total = 0
+    for id in session(leaders).ids:
+        lines = Path(f"/proc/{id}/smaps_rollup").read_text().splitlines()
+        total += next(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
+    return total / 1024
+
+
+def open_files(leaders: Sequence[int]) -> int:
+    """Descriptors of all of them: files, sockets, pipes."""
+    return sum(len(list(Path(f"/proc/{id}/fd").iterdir())) for id in session(leaders).ids)
+
+
 def forget_peak(leaders: Sequence[int]) -> None:
     """Let the peak of these sessions' processes begin anew, at what they hold now (proc(5), clear_refs)."""
     for id in session(leaders).ids:

@@ -32,10 +32,11 @@ class Surface(msgspec.Struct, frozen=True, kw_only=True):
     def write_body(self, folder: Path, case: Case) -> Path:
         """A case's request, as a file."""
         path = folder / f"{self.name}-{case.group}.body"
-        path.write_bytes(self._body(case))
+        path.write_bytes(self.body(case))
         return path
 
-    def _body(self, case: Case) -> bytes:
+    def body(self, case: Case) -> bytes:
+        """A case's request."""
         model = self.model + case.model
         messages = [{"role": "system", "content": _SYSTEM}, *prompt(case.prompt * 1000)]
         if self.form == "grpc":
