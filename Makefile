@@ -11,7 +11,7 @@ PYTEST := $(BIN)/python -m pytest -n $(PYTEST_WORKERS) --dist worksteal
 
 .DEFAULT_GOAL := help
 .PHONY: help venv lock gen gen-check format lint types floors protos check test-unit test-e2e test run bench bench-micro \
-	bench-setup wheel clean
+	bench-soak bench-copies bench-profile bench-page bench-setup wheel clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*##  *\(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
@@ -71,9 +71,21 @@ bench: venv  ## measure the gateway beside the peers that are installed
 	@$(BIN)/python -m bench $(BENCH_ARGS)
 
 bench-micro: venv  ## what each stage of a call costs
-	@$(BIN)/python -m bench.micro
+	@PYTHONPATH=.:gen/python $(or $(wildcard bench/.venvs/dragoman/bin/python),$(BIN)/python) -m bench.micro
 
-bench-setup: venv  ## install the peers, and our server on an optimised Python, under bench/.venvs
+bench-soak: venv  ## 200,000 calls of every kind and end: does anything grow?
+	@$(BIN)/python -m bench.soak $(BENCH_ARGS)
+
+bench-copies: venv  ## what a prompt of 15 MB costs in memory
+	@$(BIN)/python -m bench.copies
+
+bench-profile: venv  ## whose code the server runs under load (py-spy)
+	@$(BIN)/python -m bench.profile
+
+bench-page: venv  ## write what these measured into docs/performance.md, .json and .svg
+	@$(BIN)/python -m bench.page $(BENCH_ARGS)
+
+bench-setup: venv  ## install peers, tools, and our server on an optimised Python, under bench/.venvs
 	@$(BIN)/python -m bench.setup
 
 # The Dockerfile builds it by the same command.

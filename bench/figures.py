@@ -88,9 +88,9 @@ def keep(part: str, figures: object) -> Path:
     return path
 
 
-def load() -> Figures:
+def load(path: Path = DATA) -> Figures:
     """Those of the page."""
-    return msgspec.json.decode(DATA.read_bytes(), type=Figures) if DATA.exists() else Figures()
+    return msgspec.json.decode(path.read_bytes(), type=Figures) if path.exists() else Figures()
 
 
 def merged(parts: list[str]) -> Figures:
@@ -104,7 +104,7 @@ def merged(parts: list[str]) -> Figures:
     return msgspec.structs.replace(load(), **{part: getattr(fresh, part) for part in raw})
 
 
-def save(figures: Figures) -> None:
+def save(figures: Figures, path: Path = DATA) -> None:
     """As text that a diff can be read of: a line for each of the many."""
     whole = msgspec.to_builtins(figures)
     lines = []
@@ -123,7 +123,7 @@ def save(figures: Figures) -> None:
             lines.append(f'"{part}": {{\n' + ",\n".join(inner) + "\n}")
         else:
             lines.append(f'"{part}": {_text(value)}')
-    DATA.write_text("{\n" + ",\n".join(lines) + "\n}\n")
+    path.write_text("{\n" + ",\n".join(lines) + "\n}\n")
 
 
 def _rows(rows: list[object]) -> str:

@@ -20,6 +20,7 @@ from bench import report as tables
 from bench.bars import OURS, Report, bars, case_of, goals
 from bench.cases import CASES, Case
 from bench.figures import PARTS, Copies, Figures, Share, Soak, Stage, merged, save
+from bench.mock import PACE_SECONDS
 from bench.peers import PEERS
 from bench.report import Table
 from bench.setup import HERE, ROOT, VENVS
@@ -82,7 +83,7 @@ def _blocks(figures: Figures) -> Mapping[str, Callable[[], str]]:
         "rest": _of(figures.run, lambda run: tables.rest(run).markdown),
         "wrong": _of(figures.run, _wrong),
         "stages": _of(figures.stages, lambda stages: _stages(stages).markdown),
-        "profile": _of(figures.profile, lambda shares: _profile(shares).markdown),
+        "profile": _of(figures.profile, lambda shares: profile_table(shares).markdown),
         "copies": _of(figures.copies, lambda copies: copies_table(copies).markdown),
         "soak": _of(figures.soak, _soak),
     }
@@ -101,7 +102,13 @@ def _cases() -> Table:
 
 def _case_row(case: Case) -> list[str]:
     what = f"a stream of {case.tokens} tokens" if case.tokens else "a whole answer"
-    what += ", one every 20 ms" if case.model.endswith("paced") else ", all at once" if case.tokens else ""
+    what += (
+        f", one every {PACE_SECONDS * 1e3:.0f} ms"
+        if case.model.endswith("paced")
+        else ", all at once"
+        if case.tokens
+        else ""
+    )
     return [case.name, str(case.callers), what, f"{case.seconds:.0f} s"]
 
 
@@ -109,7 +116,8 @@ def _stages(stages: list[Stage]) -> Table:
     return Table(["stage", "us", "for each"], [[stage.name, f"{stage.us:.2f}", stage.per] for stage in stages])
 
 
-def _profile(shares: list[Share]) -> Table:
+def profile_table(shares: list[Share]) -> Table:
+    """Whose code ran."""
     loads = list(dict.fromkeys(load for share in shares for load in share.percent))
     rows = [[share.name, *(f"{share.percent.get(load, 0):.0f} %" for load in loads)] for share in shares]
     return Table(["what", *loads], rows)
