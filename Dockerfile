@@ -22,7 +22,7 @@ ENV PATH=/opt/dragoman/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 \
 USER 10001:10001
 WORKDIR /var/lib/dragoman
 VOLUME /var/lib/dragoman
-# gRPC, and what Envoy has transcoded.
+# gRPC, and calls from Envoy.
 EXPOSE 50051 50052
 # By the server's own settings: its port, and TLS where it speaks TLS.
 HEALTHCHECK --interval=10s --timeout=6s --start-period=20s --retries=3 CMD ["dragoman", "health"]

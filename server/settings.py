@@ -69,8 +69,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     grpc_host: str = "127.0.0.1"
     grpc_port: Port = 50051
     edge_port: Port = 50052
-    """Where Envoy at the edge brings REST and SSE calls, transcoded: gRPC's messages over HTTP/1.1, on `grpc_host` and
-    with the same certificates."""
+    """Where Envoy at the edge brings calls: gRPC's messages over HTTP/1.1, on `grpc_host` and with the same
+    certificates."""
     tls_cert_file: Path | None = None
     """PEM: the gRPC server's certificate and what it was signed by. None: the server speaks without TLS. This file and
     the next two are read again when they change."""
