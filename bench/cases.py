@@ -19,7 +19,7 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
     model: str = "mock"
     tokens: int = 0
     ramp: float = 0.0
-    seconds: float = 2.0
+    seconds: float = 1.6
     prompt: int = 0
     once: bool = False
 

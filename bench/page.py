@@ -109,7 +109,7 @@ def _case_row(case: Case) -> list[str]:
         if case.tokens
         else ""
     )
-    return [case.name, str(case.callers), what, f"{case.seconds:.0f} s"]
+    return [case.name, str(case.callers), what, f"{case.seconds:g} s"]
 
 
 def _stages(stages: list[Stage]) -> Table:
@@ -189,7 +189,7 @@ def plot_data(run: Report) -> dict[str, object]:
                 "name": f"dragoman {name}" if name in OURS else name,
                 "us": cost,
                 "ours": name in OURS,
-                "label": f"{cost:.3g}",
+                "label": tables.short(cost),
             }
             for name, cost in found.items()
         ]

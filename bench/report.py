@@ -73,7 +73,7 @@ def _cpu_row(report: Report, case: Case, names: Sequence[str]) -> list[str]:
     for name in names:
         cost = report.cpu_us(case, name)
         ratio = f" ({ours / cost:.2f})" if ours and cost and name != "rest" else ""
-        cells.append(f"{_short(cost)}{ratio}" if cost else "")
+        cells.append(f"{short(cost)}{ratio}" if cost else "")
     return cells
 
 
@@ -93,7 +93,7 @@ def _seen_row(report: Report, case: Case, names: Sequence[str]) -> list[str]:
         rate = statistics.median(each.n / each.seconds for each in found)
         times = [_median([each.p50 for each in found]), _median([each.p99 for each in found])]
         failed = report.failed(case, name)
-        cells.append(f"{_short(rate)}/s, {times[0]}, {times[1]}" + (f", {failed} failed" if failed else ""))
+        cells.append(f"{short(rate)}/s, {times[0]}, {times[1]}" + (f", {failed} failed" if failed else ""))
     return cells
 
 
@@ -111,7 +111,7 @@ def _added(report: Report, case: Case, name: str) -> str:
     times = [report.added_first(case, name, percentile) for percentile in ("p50", "p99")]
     whole, failed = sum(result.seen.n for result in found), report.failed(case, name)
     share = "all" if not failed else f"{whole} of {whole + failed}"
-    return ", ".join([*("-" if time is None else _short(time) for time in times), share])
+    return ", ".join([*("-" if time is None else short(time) for time in times), share])
 
 
 def rest(report: Report) -> Table:
@@ -155,8 +155,9 @@ def _figure(verdict: Verdict, value: float | None) -> str:
 
 def _median(values: Sequence[float | None]) -> str:
     found = [value for value in values if value is not None]
-    return _short(statistics.median(found)) if found else "-"
+    return short(statistics.median(found)) if found else "-"
 
 
-def _short(value: float) -> str:
-    return f"{value:.{0 if abs(value) >= 100 else 1}f}"
+def short(value: float) -> str:
+    """A figure without digits that mean nothing."""
+    return f"{value:,.{0 if abs(value) >= 100 else 1}f}"
