@@ -234,7 +234,8 @@ def main() -> int:
         growth=growth(seen),
         bounds=BOUNDS,
     )
-    keep("soak", result)
+    if options.calls >= CALLS:  # a trial is not for the page
+        keep("soak", result)
     print(f"{moments(result).markdown}\n\n{bounds(result).markdown}\n\n{result.ended}\nunexpected: {result.unexpected}")
     return int(bool(result.unexpected) or any(result.growth[name] > most for name, most in BOUNDS.items()))
 
