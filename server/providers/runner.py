@@ -158,6 +158,14 @@ class HttpChatProvider:
                 if not _ok(response.status):
                     body = await _bounded(response)
                     raise self._wire.map_validation_error(target, response.status, response.headers, body)
+                # Any website says 200. One byte is enough: the credential was taken, whatever becomes of the rest.
+                if (await _first(response)).lstrip()[:1] not in (b"{", b"["):
+                    raise ProviderProtocolError(
+                        "The endpoint accepts the request, but what it answers is no JSON: it is no provider's API.",
+                        http_status=response.status,
+                        retryable=False,
+                        action="Check the endpoint of the configuration; most end in /v1.",
+                    )
         except ProviderError as error:
             scrub(error, target)
             raise

@@ -22,11 +22,14 @@ ENDS: list[tuple[str, Reply, bool, str]] = [
     ("overloaded", Reply([b"{}"], 503), False, ""),
     ("no JSON", Reply([b"<html>"], 404), False, ""),
     ("silent within its refusal", Reply([Silence()], 401), False, ""),
-    ("accepted again", Reply([b"{}"]), True, "validated successfully"),
+    ("a website", Reply([b"<!doctype html><title>Welcome</title>"]), False, "no JSON"),
+    ("nothing", Reply([]), False, "no JSON"),
+    ("accepted again", Reply([b"\n{}"]), True, "validated successfully"),
+    ("accepted, then cut", Reply([b'{"object"', ResetConnection()]), True, "validated successfully"),
     ("cut within its refusal", Reply([ResetConnection()], 401), False, ""),
 ]
-"""What the provider does, whether that is valid, and words of the message. A status of 200 says that it took the
-credential, whatever follows."""
+"""What the provider does, whether that is valid, and words of the message. A status of 200 and the beginning of
+a JSON document say that it took the credential, whatever follows."""
 
 
 QUICK = CallTimeouts(connect=0.5, first_token=0.5, idle=0.5, total=0.5)
