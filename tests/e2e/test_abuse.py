@@ -12,6 +12,7 @@ import pytest
 
 from dragoman.v1 import chat_pb2 as pb
 from dragoman.v1 import model_service_pb2
+from dragoman.v1.llm_service_pb2_grpc import LLMServiceStub
 from server.core.caller_key import KEY_ENTROPY_BYTES, caller_key
 from server.core.secret import Secret
 from tests.e2e.errors import detail, error_of
@@ -20,6 +21,7 @@ from tests.e2e.stack import FOREIGN, Stack, running_stack
 pytestmark = pytest.mark.e2e
 
 MOST_FAILURES, PER_KEY, PER_WORKSPACE, MOST = 3, 2, 4, 6
+MOST_BYTES = 100_000
 WRONG = caller_key(b"w" * KEY_ENTROPY_BYTES).reveal()
 LIST = "/api/v1/ai/models"
 
@@ -37,8 +39,30 @@ def strict(shared_database_url: Secret, tmp_path_factory: pytest.TempPathFactory
         max_configs_per_workspace=str(MOST),
         max_keys_per_workspace=str(MOST),
         max_workspaces_per_organisation=str(MOST),
+        max_message_bytes=str(MOST_BYTES),
     ) as it:
         yield it
+
+
+@pytest.mark.parametrize("proxied", [True, False], ids=["through Envoy", "directly"])
+@pytest.mark.parametrize("compression", [grpc.Compression.NoCompression, grpc.Compression.Gzip], ids=["plain", "gzip"])
+async def test_a_message_over_the_limit_is_refused_as_it_is_and_compressed(
+    strict: Stack, proxied: bool, compression: grpc.Compression
+) -> None:
+    """A zip bomb counts by what it unpacks to. The server goes on: a message within the limit passes."""
+    target = strict.envoy.target if proxied else f"127.0.0.1:{strict.port}"
+    async with grpc.aio.insecure_channel(target, compression=compression) as channel:
+        stub = LLMServiceStub(channel)
+
+        async def complete(size: int) -> pb.ChatResponse:
+            request = pb.ChatRequest(messages=[pb.Message(role="user", content="x" * size)])
+            answer: pb.ChatResponse = await stub.Complete(request, metadata=strict.metadata(), timeout=20)
+            return answer
+
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await complete(MOST_BYTES + 1)
+        assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert (await complete(MOST_BYTES // 2)).finish_reason == "stop"
 
 
 def test_an_address_that_guesses_keys_has_to_wait_while_valid_keys_pass_from_it(strict: Stack) -> None:
