@@ -160,13 +160,13 @@ def _handler(echo: Echo, method: MethodDescriptor) -> grpc.RpcMethodHandler[Any,
             echo.cancelled.set()
             raise
 
-    async def stream(request: Any, context: Context) -> AsyncIterator[Any]:
+    async def stream(request: Any, context: Context) -> None:
         note(request, context)
         handler = echo.handlers.get(method.name)
         try:
             if handler:
                 async for message in handler(request, context):
-                    yield message
+                    await context.write(message)
         except asyncio.CancelledError:
             echo.cancelled.set()
             raise

@@ -65,6 +65,18 @@ async def test_a_message_over_the_limit_is_refused_as_it_is_and_compressed(
         assert (await complete(MOST_BYTES // 2)).finish_reason == "stop"
 
 
+@pytest.mark.parametrize("proxied", [True, False], ids=["through Envoy", "directly"])
+async def test_bytes_that_are_no_message_are_the_callers_fault(strict: Stack, proxied: bool) -> None:
+    target = strict.envoy.target if proxied else f"127.0.0.1:{strict.port}"
+    async with grpc.aio.insecure_channel(target) as channel:
+        complete: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(
+            "/dragoman.v1.LLMService/Complete"
+        )
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await complete(b"\xff", metadata=strict.metadata(), timeout=20)
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
 def test_an_address_that_guesses_keys_has_to_wait_while_valid_keys_pass_from_it(strict: Stack) -> None:
     """Whatever the caller writes into headers that speak of addresses: only the proxy is believed."""
     with strict.rest(None) as client:

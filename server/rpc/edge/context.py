@@ -17,7 +17,7 @@ from server.rpc.edge.request import end_with
 class EdgeContext:
     """One call, and its answer. serialize: of the messages that are streamed."""
 
-    __slots__ = ("_code", "_deadline", "_initial", "_request", "_response", "_serialize", "_trailing")
+    __slots__ = ("_code", "_deadline", "_initial", "_metadata", "_request", "_response", "_serialize", "_trailing")
 
     def __init__(self, request: web.BaseRequest, serialize: Callable[[Any], bytes]) -> None:
         self._request = request
@@ -25,6 +25,7 @@ class EdgeContext:
         left = seconds(timeout) if timeout else None
         self._deadline = None if left is None else asyncio.get_running_loop().time() + left
         self._serialize = serialize
+        self._metadata: list[tuple[str, str]] | None = None
         self._initial: Metadata = ()
         self._trailing: Metadata = ()
         self._code: grpc.StatusCode | None = None
@@ -33,8 +34,10 @@ class EdgeContext:
     # --- what came ----------------------------------------------------------------------------------------------------
 
     def invocation_metadata(self) -> list[tuple[str, str]]:
-        """The request's headers."""
-        return [(name.lower(), value) for name, value in self._request.headers.items()]
+        """The request's headers. Asked for several times in each call."""
+        if self._metadata is None:
+            self._metadata = [(name.lower(), value) for name, value in self._request.headers.items()]
+        return self._metadata
 
     def time_remaining(self) -> float | None:
         """None where the caller set no deadline, as callers of REST never do."""

@@ -7,17 +7,15 @@ trailers, as gRPC has them over HTTP/2; headers alone if it fails before its fir
 from __future__ import annotations
 
 import asyncio
-import inspect
 import logging
 import ssl
 from collections.abc import Mapping
-from contextlib import aclosing
 from typing import Any, Final
 
 import grpc
 from aiohttp import web
-from google.protobuf.message import DecodeError
 
+from server.core.errors import DragomanError, LimitExceeded, Unavailable
 from server.core.setup import SetupError
 from server.rpc.edge.context import EdgeContext
 from server.rpc.edge.frames import (
@@ -33,6 +31,7 @@ from server.rpc.edge.frames import (
 )
 from server.rpc.edge.listener import Listener
 from server.rpc.edge.request import edge_request
+from server.rpc.errors import retry_after_header, status_code, to_status
 
 log = logging.getLogger("dragoman.edge")
 
@@ -45,7 +44,6 @@ _CONTENT_TYPES: Final = frozenset({CONTENT_TYPE, f"{CONTENT_TYPE}+proto"})
 _CODES: Final = {
     FrameError: grpc.StatusCode.INTERNAL,
     UnknownEncoding: grpc.StatusCode.UNIMPLEMENTED,
-    TooLarge: grpc.StatusCode.RESOURCE_EXHAUSTED,
 }
 _CUT_SECONDS: Final = 0.05
 """How long calls get to notice that they were cut. (aiohttp takes 0 for no limit.)"""
@@ -69,7 +67,8 @@ class MethodTable:
 
 
 class EdgeServer:
-    """Listens from `start` on. methods: by their paths. max_message_bytes: of a request."""
+    """Listens from `start` on. methods: by their paths, as `CallInterceptor.wrap` makes them (decoding never raises,
+    streams write themselves). max_message_bytes: of a request."""
 
     def __init__(self, methods: Mapping[str, Handler], *, max_message_bytes: int) -> None:
         self._methods = methods
@@ -121,7 +120,7 @@ class EdgeServer:
         if request.content_type not in _CONTENT_TYPES or request.method != "POST":
             return web.Response(status=415, text="gRPC's messages only, by POST: callers use the proxy's port\n")
         if self._draining:
-            return _refused(grpc.StatusCode.UNAVAILABLE, "The gateway is shutting down.")
+            return _failed(Unavailable("The gateway is shutting down.", retry_after=1.0))
         handler = self._methods.get(request.raw_path)
         if handler is None:
             return _refused(grpc.StatusCode.UNIMPLEMENTED, f"There is no method {request.raw_path}.")
@@ -145,15 +144,15 @@ class EdgeServer:
         while piece := await request.content.readany():
             size += len(piece)
             if size > self._most + PREFIX_BYTES:
-                return _refused(grpc.StatusCode.RESOURCE_EXHAUSTED, f"The message is larger than {self._most} bytes.")
+                return _failed(_too_large(self._most))
             pieces.append(piece)
         try:
             body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
             return handler.request_deserializer(unframe(body, request.headers.get("grpc-encoding", ""), self._most))
+        except TooLarge:
+            return _failed(_too_large(self._most))
         except FrameError as error:
             return _refused(_CODES[type(error)], str(error))
-        except DecodeError:
-            return _refused(grpc.StatusCode.INTERNAL, "The message is not what the method takes.")
 
 
 async def _call(handler: Handler, request: web.BaseRequest, message: Any) -> web.StreamResponse:
@@ -173,7 +172,7 @@ async def _run(handler: Handler, request: web.BaseRequest, message: Any, context
         if handler.unary_unary is not None:
             answer = await handler.unary_unary(message, context)
             return context.whole(handler.response_serializer(answer))
-        await _stream(handler.unary_stream(message, context), context)
+        await handler.unary_stream(message, context)
         return await context.end()
     except grpc.aio.AbortError:
         return await context.end()
@@ -184,16 +183,25 @@ async def _run(handler: Handler, request: web.BaseRequest, message: Any, context
         raise asyncio.CancelledError from None
 
 
-async def _stream(produced: Any, context: EdgeContext) -> None:
-    """A handler is a coroutine that writes by itself, or yields its messages."""
-    if inspect.isawaitable(produced):
-        await produced
-        return
-    async with aclosing(produced) as messages:
-        async for each in messages:
-            await context.write(each)
-
-
 def _refused(code: grpc.StatusCode, message: str) -> web.Response:
     accepted = (("grpc-accept-encoding", ENCODINGS),)
     return web.Response(headers=headers(status(code, message), accepted, content_type=True))
+
+
+def _failed(error: DragomanError) -> web.Response:
+    """The gateway's own refusals say in fields whose fault they are and when to try again, as those of the calls do."""
+    said = to_status(error)
+    trailing: list[tuple[str, str | bytes]] = [("grpc-status-details-bin", said.SerializeToString())]
+    wait = retry_after_header(error)
+    if wait is not None:
+        trailing.append(("retry-after", wait))
+    return web.Response(headers=headers(status(status_code(error), said.message), trailing, content_type=True))
+
+
+def _too_large(most: int) -> LimitExceeded:
+    return LimitExceeded(
+        f"The message is larger than {most} bytes.",
+        retryable=False,
+        action="Send a smaller message.",
+        metadata={"limit": f"{most} bytes"},
+    )

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import grpc
 import pytest
-from google.protobuf.empty_pb2 import Empty
+from google.rpc import error_details_pb2, status_pb2
 
 from server.core.setup import SetupError
 from server.rpc.edge.frames import frame
@@ -27,7 +28,8 @@ class Answer:
     def __init__(self, raw: bytes) -> None:
         head, _, self.body = raw.partition(b"\r\n\r\n")
         self.line, *lines = head.decode().split("\r\n")
-        self.headers = dict(reversed([line.lower().split(": ", 1) for line in lines]))
+        pairs = [line.split(": ", 1) for line in lines]
+        self.headers = {name.lower(): value for name, value in reversed(pairs)}
 
     @property
     def messages(self) -> bytes:
@@ -42,19 +44,28 @@ class Answer:
         raise AssertionError("the body has no end")
 
 
+def writing(stream: Behavior) -> Behavior:
+    """A generator of messages as the interceptor hands it over: a coroutine that writes them."""
+
+    async def write(message: bytes, context: Any) -> None:
+        async with contextlib.aclosing(stream(message, context)) as messages:
+            async for each in messages:
+                await context.write(each)
+
+    return write
+
+
 @contextlib.asynccontextmanager
 async def serving(
     unary: Behavior | None = None, stream: Behavior | None = None
 ) -> AsyncIterator[tuple[EdgeServer, int]]:
-    """A server of two methods that take and give bytes, and of one that takes a message."""
+    """A server of two methods that take and give bytes."""
     table = MethodTable()
     handlers = {}
     if unary:
         handlers["Unary"] = grpc.unary_unary_rpc_method_handler(unary, bytes, bytes)
-        typed: Any = Empty.FromString
-        handlers["Typed"] = grpc.unary_unary_rpc_method_handler(unary, typed, bytes)
     if stream:
-        handlers["Stream"] = grpc.unary_stream_rpc_method_handler(stream, bytes, bytes)
+        handlers["Stream"] = grpc.unary_stream_rpc_method_handler(writing(stream), bytes, bytes)
     table.add_registered_method_handlers("test.v1.Test", handlers)
     server = EdgeServer(table.methods, max_message_bytes=MOST)
     port = await server.start(HOST, 0)
@@ -106,7 +117,7 @@ async def test_metadata_goes_both_ways() -> None:
 
     async with serving(unary) as (_, port):
         answer = await ask(port, request("/test.v1.Test/Unary", frame(b""), more="X-Key: Value\r\n"))
-    assert answer.headers["first"] == "value"
+    assert answer.headers["first"] == "Value"
     assert answer.messages == frame(b"")
     assert answer.trailers == {"grpc-status": "0", "last-bin": "AA"}
 
@@ -125,7 +136,7 @@ async def test_a_call_that_fails_first_is_answered_by_headers_alone() -> None:
             assert answer.headers["grpc-status"] == "5"
             assert answer.headers["grpc-message"] == "none, 100 %25"
             assert answer.headers["retry-after"] == "3"
-            assert answer.headers["d-bin"] == "aq"
+            assert answer.headers["d-bin"] == "AQ"
             assert answer.headers["content-length"] == "0"
 
 
@@ -192,9 +203,8 @@ async def test_a_defect_within_a_stream_cuts_it_visibly(caplog: pytest.LogCaptur
         (request("/test.v1.Test/Unary", b"\1\0\0\0\0", more="grpc-encoding: gzip\r\n"), "13"),
         (request("/test.v1.Test/Unary", b""), "13"),
         (request("/test.v1.Test/Unary", frame(bytes(MOST + 1))), "8"),
-        (request("/test.v1.Test/Typed", frame(b"\xff")), "13"),
     ],
-    ids=["unknown method", "query", "unknown compression", "not compressed", "no message", "too large", "no protobuf"],
+    ids=["unknown method", "query", "unknown compression", "not compressed", "no message", "too large"],
 )
 async def test_what_is_no_call_is_a_status(sent: bytes, code: str) -> None:
     async with serving(echo) as (_, port):
@@ -243,6 +253,16 @@ async def test_a_deadline_ends_the_call_and_its_work() -> None:
     assert first.headers["grpc-status"] == "4"
     assert later.messages == frame(b"one")
     assert later.trailers["grpc-status"] == "4"
+
+
+async def test_a_refusal_of_the_gateways_own_says_whose_fault_it_is_in_fields() -> None:
+    async with serving(echo) as (_, port):
+        answer = await ask(port, request("/test.v1.Test/Unary", frame(bytes(MOST + 1))))
+    packed = answer.headers["grpc-status-details-bin"]
+    said = status_pb2.Status.FromString(base64.b64decode(packed + "=" * (-len(packed) % 4)))
+    info = error_details_pb2.ErrorInfo.FromString(said.details[0].value)
+    assert (info.reason, info.metadata["fault"], info.metadata["retryable"]) == ("LIMIT_EXCEEDED", "caller", "false")
+    assert info.metadata["limit"] == f"{MOST} bytes"
 
 
 async def test_one_connection_carries_calls_one_after_the_other() -> None:
