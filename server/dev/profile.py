@@ -46,8 +46,17 @@ _ROOT = Path(__file__).resolve().parents[2]
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
-class _Stopped(BaseException):
-    """A signal came before the event loop could take it."""
+class _EarlySignals:
+    """Takes signals until the event loop does. They are noted and not raised: an exception that arises inside a hook of
+    the interpreter (after a fork, at a weak reference's end) is printed and lost, and the signal with it."""
+
+    def __init__(self) -> None:
+        self.came = False
+        for number in _taken_signals():
+            signal.signal(number, self._note)
+
+    def _note(self, _number: int, _frame: FrameType | None) -> None:
+        self.came = True
 
 
 class Profile(msgspec.Struct, frozen=True):
@@ -73,12 +82,13 @@ def run(settings: Settings, environ: Mapping[str, str]) -> None:
         raise SetupError(f"The dev profile serves {HOST} alone.", mend="Unset DRAGOMAN_GRPC_HOST, or use 'serve'.")
     ports = choose_ports(settings.grpc_port, settings.edge_port, settings.http_port, settings.demo_port)
     template = _envoy_template()
-    with _home(settings.home) as home, _early_signals():
+    with _home(settings.home) as home:
+        early = _EarlySignals()
         end_with_make()
         profile = _profile(settings, environ, ports, home, started)
         with Children(profile.logs) as children:
             parts = _start_children(children, profile, template, environ)
-            _serve(profile, parts)
+            _serve(profile, parts, early)
 
 
 def _envoy_template() -> str:
@@ -110,20 +120,6 @@ def _home(path: Path) -> Iterator[Path]:
                 f"Another dev profile runs with its data in {path}.", mend="Stop it, or set DRAGOMAN_HOME for this one."
             ) from None
         yield path
-
-
-@contextlib.contextmanager
-def _early_signals() -> Iterator[None]:
-    """Until the event loop takes them, signals end the run as they will later: quietly, and with everything stopped."""
-
-    def stop(_number: int, _frame: FrameType | None) -> None:
-        raise _Stopped
-
-    for number in _taken_signals():
-        signal.signal(number, stop)
-    # What was asked to stop has stopped.
-    with contextlib.suppress(_Stopped):
-        yield
 
 
 def _taken_signals() -> list[signal.Signals]:
@@ -192,7 +188,7 @@ def _start_children(
         raise SetupError(f"A part cannot be started: {exc.strerror}.", mend="Run 'dragoman doctor'.") from exc
 
 
-def _serve(profile: Profile, parts: tuple[Child, ...]) -> None:
+def _serve(profile: Profile, parts: tuple[Child, ...], early: _EarlySignals) -> None:
     # Late: this takes longer than all else, and the children start meanwhile.
     import uvloop  # noqa: PLC0415
 
@@ -207,10 +203,10 @@ def _serve(profile: Profile, parts: tuple[Child, ...]) -> None:
     master_key = profile.settings.master_key_path()
     if master_key is not None:
         create_master_key_file(master_key)
-    uvloop.run(_until_stopped(profile, parts))
+    uvloop.run(_until_stopped(profile, parts, early))
 
 
-async def _until_stopped(profile: Profile, parts: tuple[Child, ...]) -> None:
+async def _until_stopped(profile: Profile, parts: tuple[Child, ...], early: _EarlySignals) -> None:
     from server import app  # noqa: PLC0415
     from server.dev.seed import Demo, seed, validate  # noqa: PLC0415
 
@@ -218,6 +214,8 @@ async def _until_stopped(profile: Profile, parts: tuple[Child, ...]) -> None:
     loop = asyncio.get_running_loop()
     for number in _taken_signals():
         loop.add_signal_handler(number, stop.set)
+    if early.came:
+        return
     settings, ports = profile.settings, profile.ports
     await _migrate(settings)
     async with app.running_server(settings) as running:

@@ -293,16 +293,32 @@ def test_where_one_part_is_killed_all_end(
         assert says in run.process.output
 
 
-def test_a_signal_during_the_start_is_a_quiet_end(tmp_path: Path) -> None:
-    """SIGTERM before the run is ready: status 0, no traceback, no child."""
+@pytest.mark.parametrize("after", [0.0, 0.2, 0.5])
+def test_a_signal_during_the_start_is_a_quiet_end(tmp_path: Path, after: float) -> None:
+    """SIGTERM some seconds after the first child is there: status 0, no traceback, no child."""
     with start(new_place(tmp_path / "home")) as process:
         deadline = time.monotonic() + 20
         while not (pids := children(process.pid)) and time.monotonic() < deadline:
             time.sleep(0.005)
+        time.sleep(after)
         process.send_signal(signal.SIGTERM)
         assert process.wait(15) == 0
         assert process.output == "" or "ready" in process.output
         assert all(gone(pid) for pid in pids.values())
+
+
+def test_a_signal_in_a_hook_of_the_interpreter_is_not_lost(tmp_path: Path) -> None:
+    """What a handler raises while the interpreter runs a hook is printed and dropped; the run ends all the same."""
+    script = (
+        "import os, runpy, signal, sys\n"
+        "os.register_at_fork(after_in_parent=lambda: os.kill(os.getpid(), signal.SIGTERM))\n"
+        "sys.argv = ['dragoman', 'dev']\n"
+        "runpy.run_module('server', run_name='__main__')\n"
+    )
+    argv = [sys.executable, "-c", script]
+    with RunningProcess(argv, env=new_place(tmp_path / "home").environ()) as process:
+        assert process.wait(15) == 0
+        assert process.output == ""
 
 
 def test_a_killed_make_takes_all_with_it(tmp_path: Path) -> None:
