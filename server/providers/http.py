@@ -91,6 +91,9 @@ class Transport(Protocol):
     def send(self, request: HttpRequest, timeouts: CallTimeouts) -> AbstractAsyncContextManager[HttpResponse]:
         """Send, and give the response as soon as its head is here, whatever its status. Redirects are not followed.
 
+        A request may go out twice, where a connection kept from an earlier one ends without a byte of an answer within
+        a second.
+
         The phases of `timeouts`, each of them a ProviderTimeout of its own:
         connect: name lookup, TCP, TLS, and waiting for a free place in the pool.
         first_token: from `send` to `mark_first_token` (`read`: to the first byte of the body that is not blank). The

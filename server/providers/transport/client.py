@@ -170,18 +170,19 @@ class _Call:
         request = self._request
         target, start = self._transport.prepared(request)
         _, seconds = connect_limit(self._timeouts)
-        # A pooled connection may turn out to be closed. What changes nothing is then sent once more (RFC 9112, 9.3.1).
-        again = request.method == "GET"
+        # A kept connection may turn out to be closed. The request is then sent once more, on a new one, whatever it
+        # asks for: docs/decisions/provider-transport.md says why that is right for a POST.
+        again = False
         while True:
-            self._line = line = await pool.take(target, seconds)
+            self._line = line = await pool.take(target, seconds, new=again)
             self._watchdog.reading()
             try:
                 line.send(request.method, start, request.body)
                 message, self._body = await line.answer()
             except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
-                if not again or self._failure is not None:
+                if again or self._failure is not None or not line.crossed():
                     raise
-                again = False
+                again = True
                 line.abort()
             else:
                 self.status = message.code
@@ -267,7 +268,7 @@ class _Call:
         if line is None:
             return
         if self._body is not None and self._body.is_eof():
-            line.give_back()
+            line.give_back(self._raw_headers.get("keep-alive", ""))
         else:
             line.abort()
 

@@ -12,9 +12,10 @@ from __future__ import annotations
 import asyncio
 import math
 import re
+import select
 import socket
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, Final, cast
 
 import aiohttp
@@ -33,6 +34,11 @@ STREAMED_BODY_BYTES: Final = 512 * 1024
 
 _PIECE_BYTES: Final = 64 * 1024
 _HEAD_LINE_BYTES: Final = 32 * 1024
+_CROSSING_SECONDS: Final = 1.0
+"""An idle connection's end that crosses a request is here within a round trip. What a model has worked on takes longer
+to fail."""
+
+_KEEP_ALIVE: Final = re.compile(r"timeout\s*=\s*(\d{1,9})", re.ASCII | re.IGNORECASE)
 _URL: Final = re.compile(r"https?://[^\s/?#@\\]+(?:[/?][!-~]*)?", re.ASCII | re.IGNORECASE)
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 
@@ -100,17 +106,16 @@ class Pool:
         self.loop = asyncio.get_running_loop()
         self._connector = _Connector(resolver, use_dns_cache=False, **options)
 
-    async def take(self, target: Target, seconds: float) -> Line:
-        """A connection, from the pool or new. Raises TimeoutError when there is none within so many seconds, and what
-        aiohttp's connector and the resolver raise."""
+    async def take(self, target: Target, seconds: float, *, new: bool) -> Line:
+        """A connection, from the pool unless it must be `new`. Raises TimeoutError when there is none within so many
+        seconds, and what aiohttp's connector and the resolver raise."""
         while True:
             connection = await self._connector.connect(cast(aiohttp.ClientRequest, target), [], _within(seconds))
-            protocol = connection.protocol
+            protocol = cast(_Protocol | None, connection.protocol)
             if protocol is None:
                 raise aiohttp.ServerDisconnectedError
-            # A server may speak while a connection is idle (408, before it hangs up): that answers no request of ours.
-            if not len(protocol):
-                return Line(connection, protocol)
+            if protocol.kept_until is None or (not new and protocol.usable(self.loop.time())):
+                return Line(self.loop, connection, protocol)
             connection.close()
 
     async def close(self) -> None:
@@ -126,11 +131,15 @@ def _within(seconds: float) -> aiohttp.ClientTimeout:
 class Line:
     """One connection, while one request has it. `send`, then `answer`; `give_back` or `abort` at the end."""
 
-    __slots__ = ("_connection", "_protocol", "_upload")
+    __slots__ = ("_connection", "_loop", "_protocol", "_sent_at", "_upload")
 
-    def __init__(self, connection: aiohttp.connector.Connection, protocol: ResponseHandler) -> None:
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, connection: aiohttp.connector.Connection, protocol: _Protocol
+    ) -> None:
+        self._loop = loop
         self._connection = connection
         self._protocol = protocol
+        self._sent_at = 0.0
         self._upload: asyncio.Task[None] | None = None
 
     def send(self, method: str, head: bytes, body: bytes) -> None:
@@ -140,6 +149,7 @@ class Line:
         """
         protocol = self._protocol
         transport = protocol.transport
+        self._sent_at = self._loop.time()
         if transport is None or transport.is_closing():
             raise aiohttp.ServerDisconnectedError
         protocol.set_response_params(
@@ -162,12 +172,23 @@ class Line:
             if message.code >= 200 or message.code == 101:
                 return message, body
 
+    def crossed(self) -> bool:
+        """Whether the connection, now ended, was a kept one whose end and our request have crossed: no byte has come,
+        and it did not take long."""
+        protocol = self._protocol
+        kept = protocol.kept_until is not None
+        return kept and not protocol.heard and self._loop.time() - self._sent_at <= _CROSSING_SECONDS
+
     def fail(self, error: Exception) -> None:
         """Raise `error` where `answer` waits or will be called."""
         self._protocol.set_exception(error)
 
-    def give_back(self) -> None:
-        """The answer has been received to its end: the next request may have the connection, if it can have another."""
+    def give_back(self, keep_alive: str) -> None:
+        """The answer has been received to its end: the next request may have the connection, if it can have another.
+
+        keep_alive: the answer's header of that name.
+        """
+        self._protocol.keep(self._loop.time(), keep_alive)
         if self._protocol.writing_paused or (self._upload is not None and not self._upload.done()):
             # The provider has not taken all of the request, and the next one would stand behind what is left.
             self.abort()
@@ -183,6 +204,48 @@ class Line:
         if transport is not None:
             transport.abort()
         self._connection.close()
+
+
+class _Protocol(ResponseHandler):
+    """aiohttp's, which also knows what became of it between two requests.
+
+    heard: whether anything has come since the last answer's end. kept_until: loop time after which the provider may
+    close it; None while it has its first request.
+    """
+
+    heard = False
+    kept_until: float | None = None
+
+    def data_received(self, data: bytes) -> None:
+        self.heard = True
+        super().data_received(data)
+
+    def keep(self, now: float, keep_alive: str) -> None:
+        """An answer has ended."""
+        named = _KEEP_ALIVE.search(keep_alive)
+        self.kept_until = now + int(named[1]) - 1 if named else math.inf
+        self.heard = False
+
+    def usable(self, now: float) -> bool:
+        """Whether the provider has neither said nor ended anything since, nor is about to by its own word.
+
+        What it says into the silence (408, a close_notify) answers no request of ours. The event loop may not have
+        read it yet, so the socket is asked. A TLS session ticket that comes this late costs the connection too, which
+        is a handshake and no harm.
+        """
+        transport = self.transport
+        if self.heard or transport is None or transport.is_closing() or now > (self.kept_until or now):
+            return False
+        return not _readable(transport.get_extra_info("socket").fileno())
+
+
+def _readable(fd: int) -> bool:
+    """Whether a read would return at once: with bytes, with the end, or with an error."""
+    if not hasattr(select, "poll"):
+        return bool(select.select([fd], [], [], 0)[0])
+    poll = select.poll()
+    poll.register(fd, select.POLLIN)
+    return bool(poll.poll(0))
 
 
 async def _write_in_pieces(protocol: ResponseHandler, body: bytes) -> None:
@@ -205,6 +268,7 @@ class _Connector(aiohttp.TCPConnector):
     def __init__(self, resolver: Resolver, **options: Any) -> None:
         super().__init__(**options)
         self._ask = resolver
+        self._factory = cast(partial[ResponseHandler], partial(_Protocol, loop=self._loop))
 
     async def _resolve_host(
         self,

@@ -81,10 +81,10 @@ async def test_the_connector_asks_a_request_for_what_a_target_has(tls: bool, cer
         target = _Asked(f"{'https' if tls else 'http'}://provider.test:{to.port}/")
         protocols = []
         for _ in range(2):
-            line = await pool.take(target, 10)
+            line = await pool.take(target, 10, new=False)
             protocols.append(line._protocol)
             assert (len(line._protocol), line._protocol.writing_paused) == (0, False)
-            line.give_back()
+            line.give_back("")
         assert protocols[0] is protocols[1]
         await pool.close()
     tls_only = {"server_hostname"} if tls else set()
@@ -218,29 +218,6 @@ async def test_what_an_idle_connection_says_answers_no_request(transport: Aiohtt
         while not len(protocol):
             await asyncio.sleep(0.001)
         assert await fetch(transport, to.url) == b"2"
-
-
-@pytest.mark.parametrize("method", ["GET", "POST"])
-async def test_only_a_get_is_sent_once_more(transport: AiohttpTransport, method: str) -> None:
-    """A pooled connection that ends at the request: what changes nothing is tried again, anything else fails."""
-
-    async def handler(call: Call) -> None:
-        if len(to.heads) == 2:
-            call.writer.close()
-        else:
-            await call.write(plain(b"ok"))
-
-    async with peer(handler) as to:
-        assert await fetch(transport, to.url) == b"ok"
-        request = HttpRequest(method, to.url)
-        if method == "GET":
-            async with transport.send(request, PATIENT) as response:
-                assert await response.read(10) == b"ok"
-        else:
-            with pytest.raises(Exception, match="closed the connection"):
-                async with transport.send(request, PATIENT):
-                    pass
-        assert len(to.heads) == (3 if method == "GET" else 2)
 
 
 @pytest.mark.parametrize("tls", [False, True])
