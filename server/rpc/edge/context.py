@@ -1,60 +1,76 @@
-"""The context of a call that came over HTTP/1.1: `server.rpc.context.CallContext` on aiohttp's request and response."""
+"""The context of a call that came over HTTP/1.1: `server.rpc.context.CallContext` on a connection of the proxy's."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, NoReturn
+from typing import Any, Final, NoReturn
 
 import grpc
-from aiohttp import web
 
 from server.rpc.context import Metadata
-from server.rpc.edge.frames import OK, frame, headers, seconds, status
-from server.rpc.edge.request import end_with
+from server.rpc.edge.connection import Connection
+from server.rpc.edge.frames import OK, PREFIX_BYTES, lines, status
+
+_HEAD: Final = b"HTTP/1.1 200 OK\r\ncontent-type: application/grpc\r\n"
+_CLOSE: Final = b"connection: close\r\n"
+_CHUNKED: Final = b"transfer-encoding: chunked\r\n"
+_ALONE: Final = b"content-length: 0\r\n"
+_LAST_CHUNK: Final = b"0\r\n"
+_OK_LINES: Final = lines(OK)
 
 
 class EdgeContext:
-    """One call, and its answer. serialize: of the messages that are streamed."""
+    """One call, and its answer.
 
-    __slots__ = ("_code", "_deadline", "_initial", "_metadata", "_request", "_response", "_serialize", "_trailing")
+    metadata: the request's. serialize: of the messages that are sent. deadline: by the event loop's clock. keep:
+    whether the connection serves another request afterwards. expired: the deadline has passed.
+    """
 
-    def __init__(self, request: web.BaseRequest, serialize: Callable[[Any], bytes]) -> None:
-        self._request = request
-        timeout = request.headers.get("grpc-timeout")
-        left = seconds(timeout) if timeout else None
-        self._deadline = None if left is None else asyncio.get_running_loop().time() + left
+    __slots__ = (
+        "_begun", "_code", "_connection", "_deadline", "_initial", "_keep", "_loop", "_metadata", "_serialize",
+        "_trailing", "expired",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        connection: Connection,
+        loop: asyncio.AbstractEventLoop,
+        metadata: list[tuple[str, str]],
+        serialize: Callable[[Any], bytes],
+        *,
+        deadline: float | None = None,
+        keep: bool = True,
+    ) -> None:
+        self._connection = connection
+        self._loop = loop
+        self._metadata = metadata
         self._serialize = serialize
-        self._metadata: list[tuple[str, str]] | None = None
+        self._deadline = deadline
+        self._keep = keep
         self._initial: Metadata = ()
         self._trailing: Metadata = ()
         self._code: grpc.StatusCode | None = None
-        self._response: web.StreamResponse | None = None
+        self._begun = False
+        self.expired = False
 
     # --- what came ----------------------------------------------------------------------------------------------------
 
     def invocation_metadata(self) -> list[tuple[str, str]]:
-        """The request's headers. Asked for several times in each call."""
-        if self._metadata is None:
-            self._metadata = [(name.lower(), value) for name, value in self._request.headers.items()]
+        """The request's headers."""
         return self._metadata
 
     def time_remaining(self) -> float | None:
         """None where the caller set no deadline, as callers of REST never do."""
-        return None if self._deadline is None else max(0.0, self._deadline - asyncio.get_running_loop().time())
+        return None if self._deadline is None else max(0.0, self._deadline - self._loop.time())
 
     def peer(self) -> str:
         """As gRPC writes it: `ipv4:127.0.0.1:53214`, `ipv6:[::1]:53214`."""
-        place = self._extra("peername")
-        if not isinstance(place, tuple):
-            return "unix:"
-        host, port = place[:2]
-        return f"ipv6:[{host}]:{port}" if ":" in host else f"ipv4:{host}:{port}"
+        return self._connection.peer
 
     def auth_context(self) -> Mapping[str, Iterable[bytes]]:
         """The alternative names of the peer's certificate, under gRPC's name for them."""
-        certificate = self._extra("peercert") or {}
-        return {"x509_subject_alternative_name": [name.encode() for _, name in certificate.get("subjectAltName", ())]}
+        return {"x509_subject_alternative_name": self._connection.alternative_names()}
 
     # --- what goes ----------------------------------------------------------------------------------------------------
 
@@ -72,58 +88,64 @@ class EdgeContext:
 
     async def write(self, message: Any) -> None:
         """Send a message of a stream; waits while the proxy does not read. Raises CancelledError when it has gone."""
-        response = self._response
-        try:
-            if response is None:
-                response = await self._begin()
-            await response.write(frame(self._serialize(message)))
-        except ConnectionError as error:
-            raise asyncio.CancelledError from error
+        connection = self._connection
+        if connection.lost:
+            raise asyncio.CancelledError
+        payload = self._serialize(message)
+        size = len(payload)
+        chunk = b"%x\r\n\0%b%b\r\n" % (size + PREFIX_BYTES, size.to_bytes(4, "big"), payload)
+        if not self._begun:
+            self._begun = True
+            chunk = self._head() + chunk
+        connection.transport.write(chunk)
+        if connection.full is not None:
+            await connection.flushed()
+
+    def fail(self, code: grpc.StatusCode, details: str, trailing_metadata: Metadata = ()) -> None:
+        """Note that the call ends with a status."""
+        self._code = code
+        self._trailing = (*status(code, details), *trailing_metadata)
 
     async def abort(self, code: grpc.StatusCode, details: str = "", trailing_metadata: Metadata = ()) -> NoReturn:
         """End the call with a status."""
-        self._code = code
-        self._trailing = (*status(code, details), *trailing_metadata)
+        self.fail(code, details, trailing_metadata)
         raise grpc.aio.AbortError
 
-    def whole(self, message: bytes) -> web.StreamResponse:
-        """The answer of a unary call."""
-        answer = web.Response(body=frame(message), headers=headers(self._initial, content_type=True))
-        # Trailers need it, and the transcoder would let a content-length stand that is not its JSON's.
-        answer.enable_chunked_encoding()
-        end_with(self._request, headers(OK, self._trailing))
-        return answer
+    def whole(self, message: Any) -> None:
+        """Send the answer of a unary call, and its end."""
+        payload = self._serialize(message)
+        size = len(payload)
+        framed = b"%b%x\r\n\0%b%b\r\n" % (self._head(), size + PREFIX_BYTES, size.to_bytes(4, "big"), payload)
+        self._connection.transport.write(framed + self._tail())
 
-    async def expire(self) -> web.StreamResponse:
-        """The end of a call whose deadline has passed."""
-        self._code = grpc.StatusCode.DEADLINE_EXCEEDED
-        self._trailing = status(self._code, "Deadline Exceeded")
-        return await self.end()
+    def end(self) -> None:
+        """Send the end of a stream, or of a call that was aborted: before its first message by headers alone, which
+        gRPC calls Trailers-Only."""
+        if self._begun:
+            sent = self._tail()
+        elif self._code is None:
+            sent = self._head() + self._tail()
+        else:
+            close = b"" if self._keep else _CLOSE
+            sent = _HEAD + _ALONE + close + lines(self._initial, self._trailing) + b"\r\n"
+        self._connection.transport.write(sent)
 
-    async def end(self) -> web.StreamResponse:
-        """The end of a stream, or of a call that was aborted: before its first message by headers alone, which gRPC
-        calls Trailers-Only."""
-        ended = self._trailing if self._code else (*OK, *self._trailing)
-        if self._response is None and self._code:
-            return web.Response(headers=headers(self._initial, ended, content_type=True))
-        try:
-            response = self._response or await self._begin()
-            end_with(self._request, headers(ended))
-            await response.write_eof()
-        except ConnectionError as error:
-            raise asyncio.CancelledError from error
-        return response
+    def expire(self) -> None:
+        """The deadline has passed: end the call's work; what `end` then sends says why."""
+        self.expired = True
+        self.fail(grpc.StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded")
+        if self._connection.task is not None:
+            self._connection.task.cancel()
 
-    def cut(self) -> None:
-        """Close the connection without an end of the body."""
-        if self._request.transport is not None:
-            self._request.transport.abort()
+    def _head(self) -> bytes:
+        close = b"" if self._keep else _CLOSE
+        said = lines(self._initial) if self._initial else b""
+        # Chunked, as trailers need it; and the transcoder would let a content-length stand that is not its JSON's.
+        return _HEAD + _CHUNKED + close + said + b"\r\n"
 
-    async def _begin(self) -> web.StreamResponse:
-        response = self._response = web.StreamResponse(headers=headers(self._initial, content_type=True))
-        await response.prepare(self._request)
-        return response
-
-    def _extra(self, name: str) -> Any:
-        transport = self._request.transport
-        return None if transport is None else transport.get_extra_info(name)
+    def _tail(self) -> bytes:
+        if self._code is not None:
+            said = lines(self._trailing)
+        else:
+            said = _OK_LINES + lines(self._trailing) if self._trailing else _OK_LINES
+        return _LAST_CHUNK + said + b"\r\n"

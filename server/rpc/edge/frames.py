@@ -10,7 +10,6 @@ from typing import Final
 from urllib.parse import quote
 
 import grpc
-from multidict import CIMultiDict
 
 CONTENT_TYPE: Final = "application/grpc"
 
@@ -25,6 +24,7 @@ _TIMEOUT: Final = re.compile(r"([0-9]{1,8})([HMSmun])")
 _UNITS: Final = {"H": 3600.0, "M": 60.0, "S": 1.0, "m": 1e-3, "u": 1e-6, "n": 1e-9}
 PREFIX_BYTES: Final = 5
 """A byte that says whether the message is compressed, and its length in four."""
+_CONTROL: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 _PRINTABLE: Final = "".join(map(chr, range(0x20, 0x7F))).replace("%", "")
 
 
@@ -77,14 +77,19 @@ def seconds(timeout: str) -> float | None:
     return int(match[1]) * _UNITS[match[2]] if match else None
 
 
-def headers(*metadata: Iterable[tuple[str, str | bytes]], content_type: bool = False) -> CIMultiDict[str]:
-    """Metadata as HTTP headers or trailers: what is binary, by name, as base64 without padding. content_type: whether
-    gRPC's is said too."""
-    found: CIMultiDict[str] = CIMultiDict({"content-type": CONTENT_TYPE} if content_type else {})
-    for pairs in metadata:
-        for name, value in pairs:
-            found.add(name, _base64(value) if name.endswith("-bin") else _text(value))
-    return found
+def lines(*metadata: Iterable[tuple[str, str | bytes]]) -> bytes:
+    """Metadata as the lines of HTTP headers or trailers: what is binary, by name, as base64 without padding. Raises
+    ValueError for a control character, which would begin another line."""
+    said = [
+        f"{name}: {_base64(value) if name.endswith('-bin') else _text(value)}"
+        for pairs in metadata
+        for name, value in pairs
+    ]
+    bare = "".join(said)
+    if not bare.isprintable() and _CONTROL.search(bare) is not None:
+        raise ValueError("metadata holds a control character")
+    said.append("")
+    return "\r\n".join(said).encode()
 
 
 def status(code: grpc.StatusCode, message: str) -> tuple[tuple[str, str], ...]:

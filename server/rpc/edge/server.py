@@ -13,10 +13,10 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 import grpc
-from aiohttp import web
 
 from server.core.errors import DragomanError, LimitExceeded, Unavailable
 from server.core.setup import SetupError
+from server.rpc.edge.connection import Connection, Request
 from server.rpc.edge.context import EdgeContext
 from server.rpc.edge.frames import (
     CONTENT_TYPE,
@@ -25,12 +25,10 @@ from server.rpc.edge.frames import (
     FrameError,
     TooLarge,
     UnknownEncoding,
-    headers,
-    status,
+    seconds,
     unframe,
 )
 from server.rpc.edge.listener import Listener
-from server.rpc.edge.request import edge_request
 from server.rpc.errors import retry_after_header, status_code, to_status
 
 log = logging.getLogger("dragoman.edge")
@@ -38,15 +36,19 @@ log = logging.getLogger("dragoman.edge")
 Handler = Any
 """A `grpc.RpcMethodHandler`, whose stubs say that its parts may be missing."""
 
-_HEADER_BYTES: Final = 64 * 1024
-"""Of one header, and of the request line: as much as the proxy lets pass in all."""
 _CONTENT_TYPES: Final = frozenset({CONTENT_TYPE, f"{CONTENT_TYPE}+proto"})
 _CODES: Final = {
     FrameError: grpc.StatusCode.INTERNAL,
     UnknownEncoding: grpc.StatusCode.UNIMPLEMENTED,
 }
-_CUT_SECONDS: Final = 0.05
-"""How long calls get to notice that they were cut. (aiohttp takes 0 for no limit.)"""
+_NO_METHOD: Final[Handler] = grpc.unary_unary_rpc_method_handler(bytes, bytes, bytes)
+_CUT_SECONDS: Final = 0.5
+"""How long calls get to notice that they were cut."""
+_SAID: Final = b"gRPC's messages only, by POST: callers use the proxy's port\n"
+_NOT_GRPC: Final = (
+    b"HTTP/1.1 415 Unsupported Media Type\r\ncontent-type: text/plain\r\nconnection: close\r\n"
+    b"content-length: %d\r\n\r\n%b" % (len(_SAID), _SAID)
+)
 
 
 class MethodTable:
@@ -71,29 +73,18 @@ class EdgeServer:
     streams write themselves). max_message_bytes: of a request."""
 
     def __init__(self, methods: Mapping[str, Handler], *, max_message_bytes: int) -> None:
-        self._methods = methods
+        self._methods = {path.encode(): handler for path, handler in methods.items()}
         self._most = max_message_bytes
         self._draining = False
-        self._running = 0
-        self._idle = asyncio.Event()
-        self._idle.set()
         self._cut = asyncio.Event()
         self._listener: Listener | None = None
-        self._server = web.Server(
-            self._answer,
-            request_factory=edge_request,
-            # A caller who goes away ends its call.
-            handler_cancellation=True,
-            access_log=None,
-            auto_decompress=False,
-            max_line_size=_HEADER_BYTES,
-            max_field_size=_HEADER_BYTES,
-        )
+        self._connections: set[Connection] = set()
 
     async def start(self, host: str, port: int, tls: ssl.SSLContext | None = None) -> int:
         """Listen; the port, which is a free one for 0. Raises SetupError where it is taken."""
+        self._loop = asyncio.get_running_loop()
         try:
-            self._listener = Listener(host.strip("[]"), port, self._server, tls)
+            self._listener = Listener(host.strip("[]"), port, self._connection, tls)
         except OSError as exc:
             raise SetupError(
                 f"The server cannot listen on {host}:{port} for its proxy; is the port taken?",
@@ -107,95 +98,120 @@ class EdgeServer:
         self._draining = True
         if self._listener is not None:
             self._listener.close()
-        self._server.pre_shutdown()
+        for connection in tuple(self._connections):
+            connection.retire()
         if not grace:
             self._cut.set()
-        ended = [asyncio.ensure_future(event.wait()) for event in (self._idle, self._cut)]
-        await asyncio.wait(ended, timeout=grace, return_when=asyncio.FIRST_COMPLETED)
-        for each in ended:
-            each.cancel()
-        await self._server.shutdown(_CUT_SECONDS)
+        running = self._running()
+        if running:
+            ended = asyncio.ensure_future(asyncio.wait(running))
+            cut = asyncio.ensure_future(self._cut.wait())
+            await asyncio.wait((ended, cut), timeout=grace, return_when=asyncio.FIRST_COMPLETED)
+            ended.cancel()
+            cut.cancel()
+        for connection in tuple(self._connections):
+            connection.cut()
+        if running := self._running():
+            await asyncio.wait(running, timeout=_CUT_SECONDS)
 
-    async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
-        if request.content_type not in _CONTENT_TYPES or request.method != "POST":
-            return web.Response(status=415, text="gRPC's messages only, by POST: callers use the proxy's port\n")
-        if self._draining:
-            return _failed(Unavailable("The gateway is shutting down.", retry_after=1.0))
-        handler = self._methods.get(request.raw_path)
-        if handler is None:
-            return _refused(grpc.StatusCode.UNIMPLEMENTED, f"There is no method {request.raw_path}.")
-        self._running += 1
-        self._idle.clear()
+    def _running(self) -> list[asyncio.Task[None]]:
+        return [connection.task for connection in self._connections if connection.task is not None]
+
+    def _connection(self) -> Connection:
+        return Connection(self._serve, self._most + PREFIX_BYTES, self._connections)
+
+    async def _serve(self, connection: Connection, request: Request) -> None:
+        """A whole call, from its request to the end of its answer. Raises nothing but CancelledError, for a caller who
+        has gone."""
+        found = dict(request.headers)
+        keep = request.keep and not self._draining
+        handler: Handler = self._methods.get(request.path, _NO_METHOD)
+        deadline = self._deadline(found)
+        context = EdgeContext(
+            connection,
+            self._loop,
+            request.headers,
+            handler.response_serializer,
+            deadline=deadline,
+            keep=keep,
+        )
+        timer = None
         try:
-            message = await self._read(request, handler)
-            if isinstance(message, web.Response):
-                return message
-            return await _call(handler, request, message)
+            message = self._message(handler, request, found)
+            request.body = None  # the message holds its own copy, and a prompt may be large
+            if deadline is not None:
+                timer = self._loop.call_at(deadline, context.expire)
+            if handler.unary_unary is not None:
+                context.whole(await handler.unary_unary(message, context))
+            else:
+                await handler.unary_stream(message, context)
+                context.end()
+        except _Refused as refused:
+            context.fail(*refused.args)
+            context.end()
+        except grpc.aio.AbortError:
+            context.end()
+        except _NotGrpc:
+            keep = False
+            connection.transport.write(_NOT_GRPC)
+        except asyncio.CancelledError:
+            if not context.expired or connection.lost:
+                raise
+            context.end()
+        except Exception:
+            # The interceptor lets nothing pass but aborts, so this is a defect of the server's own.
+            log.exception("call failed", extra={"fields": {"method": request.path.decode("latin-1")}})
+            connection.cut()
         finally:
-            self._running -= 1
-            if not self._running:
-                self._idle.set()
+            if timer is not None:
+                timer.cancel()
+            connection.ended(keep)
 
-    async def _read(self, request: web.BaseRequest, handler: Handler) -> Any:
-        """The call's message, or what to answer instead. The bytes are left behind here: the message holds its own
-        copy, and a prompt may be large."""
-        pieces: list[bytes] = []
-        size = 0
-        while piece := await request.content.readany():
-            size += len(piece)
-            if size > self._most + PREFIX_BYTES:
-                return _failed(_too_large(self._most))
-            pieces.append(piece)
+    def _deadline(self, found: Mapping[str, str]) -> float | None:
+        timeout = found.get("grpc-timeout")
+        left = seconds(timeout) if timeout else None
+        return None if left is None else self._loop.time() + left
+
+    def _message(self, handler: Handler, request: Request, found: Mapping[str, str]) -> Any:
+        """The call's message. Raises _Refused, _NotGrpc."""
+        content_type = found.get("content-type", "")
+        if request.method != b"POST" or content_type.partition(";")[0].rstrip() not in _CONTENT_TYPES:
+            raise _NotGrpc
+        if self._draining:
+            raise _failed(Unavailable("The gateway is shutting down.", retry_after=1.0))
+        if handler is _NO_METHOD:
+            path = request.path.decode("utf-8", "replace")
+            raise _refused(grpc.StatusCode.UNIMPLEMENTED, f"There is no method {path}.")
+        if request.body is None or len(request.body) > self._most + PREFIX_BYTES:
+            raise _failed(_too_large(self._most))
         try:
-            body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-            return handler.request_deserializer(unframe(body, request.headers.get("grpc-encoding", ""), self._most))
+            return handler.request_deserializer(unframe(request.body, found.get("grpc-encoding", ""), self._most))
         except TooLarge:
-            return _failed(_too_large(self._most))
+            raise _failed(_too_large(self._most)) from None
         except FrameError as error:
-            return _refused(_CODES[type(error)], str(error))
+            raise _refused(_CODES[type(error)], str(error)) from None
 
 
-async def _call(handler: Handler, request: web.BaseRequest, message: Any) -> web.StreamResponse:
-    context = EdgeContext(request, handler.response_serializer)
-    left = context.time_remaining()
-    if left is None:
-        return await _run(handler, request, message, context)
-    try:
-        async with asyncio.timeout(left):
-            return await _run(handler, request, message, context)
-    except TimeoutError:
-        return await context.expire()
+class _NotGrpc(Exception):
+    """Not a call: somebody took this port for another one."""
 
 
-async def _run(handler: Handler, request: web.BaseRequest, message: Any, context: EdgeContext) -> web.StreamResponse:
-    try:
-        if handler.unary_unary is not None:
-            answer = await handler.unary_unary(message, context)
-            return context.whole(handler.response_serializer(answer))
-        await handler.unary_stream(message, context)
-        return await context.end()
-    except grpc.aio.AbortError:
-        return await context.end()
-    except Exception:
-        # The interceptor lets nothing pass but aborts, so this is a defect of the server's own.
-        log.exception("call failed", extra={"fields": {"method": request.raw_path}})
-        context.cut()
-        raise asyncio.CancelledError from None
+class _Refused(Exception):
+    """A call that no handler sees. args: its status, message and metadata."""
 
 
-def _refused(code: grpc.StatusCode, message: str) -> web.Response:
-    accepted = (("grpc-accept-encoding", ENCODINGS),)
-    return web.Response(headers=headers(status(code, message), accepted, content_type=True))
+def _refused(code: grpc.StatusCode, message: str) -> _Refused:
+    return _Refused(code, message, (("grpc-accept-encoding", ENCODINGS),))
 
 
-def _failed(error: DragomanError) -> web.Response:
+def _failed(error: DragomanError) -> _Refused:
     """The gateway's own refusals say in fields whose fault they are and when to try again, as those of the calls do."""
     said = to_status(error)
     trailing: list[tuple[str, str | bytes]] = [("grpc-status-details-bin", said.SerializeToString())]
     wait = retry_after_header(error)
     if wait is not None:
         trailing.append(("retry-after", wait))
-    return web.Response(headers=headers(status(status_code(error), said.message), trailing, content_type=True))
+    return _Refused(status_code(error), said.message, trailing)
 
 
 def _too_large(most: int) -> LimitExceeded:

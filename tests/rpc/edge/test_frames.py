@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import gzip
 import zlib
 from urllib.parse import unquote
@@ -17,7 +16,7 @@ from server.rpc.edge.frames import (
     TooLarge,
     UnknownEncoding,
     frame,
-    headers,
+    lines,
     seconds,
     status,
     unframe,
@@ -94,8 +93,18 @@ def test_a_status_message_is_printable_and_comes_back(message: str) -> None:
 
 
 def test_binary_metadata_is_base64_without_padding_and_names_may_repeat() -> None:
-    found = headers((("x-bin", b"\0\1"), ("warning", "a")), (("warning", "b"),))
-    assert base64.b64decode(found["x-bin"] + "=") == b"\0\1"
-    assert found.getall("warning") == ["a", "b"]
-    assert "content-type" not in found
-    assert headers(content_type=True)["content-type"] == "application/grpc"
+    assert lines((("x-bin", b"\0\1"), ("warning", "a")), (("warning", "b"),)) == (
+        b"x-bin: AAE\r\nwarning: a\r\nwarning: b\r\n"
+    )
+    assert lines() == lines(()) == b""
+
+
+@given(st.text())
+def test_metadata_makes_no_line_of_its_own(value: str) -> None:
+    """Whatever a value holds, it is one line or none."""
+    try:
+        said = lines((("x", value),))
+    except ValueError:
+        return
+    assert said.count(b"\r") == said.count(b"\n") == 1
+    assert said.decode() == f"x: {value}\r\n"

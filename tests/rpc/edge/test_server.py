@@ -276,6 +276,122 @@ async def test_one_connection_carries_calls_one_after_the_other() -> None:
         writer.close()
 
 
+async def test_requests_that_were_sent_ahead_are_answered_in_their_order() -> None:
+    """One at a time: the second call begins when the first has ended."""
+    running = most = 0
+
+    async def slow(message: bytes, _context: Any) -> bytes:
+        nonlocal running, most
+        running, most = running + 1, max(most, running + 1)
+        await asyncio.sleep(0.01 if message == b"a" else 0)
+        running -= 1
+        return message.upper()
+
+    async with serving(slow) as (_, port):
+        reader, writer = await asyncio.open_connection(HOST, port)
+        writer.write(b"".join(request("/test.v1.Test/Unary", frame(word)) for word in (b"a", b"b", b"c")))
+        raw = b""
+        async with asyncio.timeout(10):
+            for _each in range(3):
+                raw += await reader.readuntil(b"grpc-status: 0\r\n\r\n")
+        writer.close()
+    assert raw.index(frame(b"A")) < raw.index(frame(b"B")) < raw.index(frame(b"C"))
+    assert most == 1
+
+
+async def test_after_the_last_request_of_a_connection_nothing_is_served() -> None:
+    """`connection: close` holds for what was sent behind it."""
+    served = []
+
+    async def note(message: bytes, _context: Any) -> bytes:
+        served.append(message)
+        return message
+
+    first = request("/test.v1.Test/Unary", frame(b"a"), more="connection: close\r\n")
+    async with serving(note) as (_, port):
+        reader, writer = await asyncio.open_connection(HOST, port)
+        writer.write(first + request("/test.v1.Test/Unary", frame(b"b")))
+        async with asyncio.timeout(10):
+            raw = await reader.read()
+        writer.close()
+    assert Answer(raw).messages == frame(b"a")
+    assert served == [frame(b"a")[5:]]
+
+
+@pytest.mark.parametrize("cut", [1, 7, 30, 100])
+async def test_a_request_may_come_in_pieces(cut: int) -> None:
+    whole = request("/test.v1.Test/Unary", frame(b"hello"), more="X-Key: a value\r\n")
+
+    async def unary(_message: bytes, context: Any) -> bytes:
+        return dict(context.invocation_metadata())["x-key"].encode()
+
+    async with serving(unary) as (_, port):
+        reader, writer = await asyncio.open_connection(HOST, port)
+        for at in range(0, len(whole), cut):
+            writer.write(whole[at : at + cut])
+            await writer.drain()
+            await asyncio.sleep(0)
+        async with asyncio.timeout(10):
+            raw = await reader.readuntil(b"grpc-status: 0\r\n\r\n")
+        writer.close()
+    assert frame(b"a value") in raw
+
+
+def chunked(body: bytes, size: int) -> bytes:
+    pieces = (body[at : at + size] for at in range(0, len(body), size))
+    return b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces) + b"0\r\n\r\n"
+
+
+CHUNKED = (
+    b"POST /test.v1.Test/Unary HTTP/1.1\r\nhost: x\r\n"
+    b"content-type: application/grpc\r\ntransfer-encoding: chunked\r\n\r\n"
+)
+
+
+@pytest.mark.parametrize(("size", "status"), [(MOST, "0"), (MOST + 1, "8"), (MOST * 20, "8")])
+async def test_a_body_in_chunks_may_be_as_large_as_another(size: int, status: str) -> None:
+    """What frames the chunks does not count; what is too large is read to its end, and the connection goes on."""
+    async with serving(echo) as (_, port):
+        reader, writer = await asyncio.open_connection(HOST, port, limit=MOST * 2)
+        for sent, said in ((CHUNKED + chunked(frame(bytes(size)), 10), status), (request("/none", b""), "12")):
+            writer.write(sent)
+            async with asyncio.timeout(10):
+                raw = await reader.readuntil(b"grpc-status: ")
+                assert (await reader.readline()).strip().decode() == said
+                if said == "0":
+                    assert frame(bytes(size)) in raw
+                await reader.readuntil(b"\r\n")
+        writer.close()
+
+
+@pytest.mark.parametrize(
+    ("sent", "status"),
+    [
+        (b"nonsense\r\n\r\n", "400"),
+        (b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 1\r\ntransfer-encoding: chunked\r\n\r\n", "400"),
+        (b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: -1\r\n\r\n", "400"),
+        (b"GET / HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: h2c\r\n\r\nmore", "415"),
+        (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "400"),
+        (b"POST / HTTP/1.1\r\nx: " + b"a" * 300_000, "431"),
+        (b"POST /" + b"a" * 300_000, "431"),
+    ],
+    ids=["no HTTP", "two lengths", "a negative length", "an upgrade", "HTTP/2", "a long header", "a long path"],
+)
+async def test_what_is_no_request_ends_the_connection(sent: bytes, status: str) -> None:
+    """By a status of HTTP, and nothing after it."""
+    async with serving(echo) as (_, port):
+        reader, writer = await asyncio.open_connection(HOST, port)
+        writer.write(sent)
+        raw = b""
+        async with asyncio.timeout(10):
+            with contextlib.suppress(ConnectionError):  # what was not read is answered by a reset
+                while piece := await reader.read(65536):
+                    raw += piece
+        writer.close()
+    assert raw.startswith(f"HTTP/1.1 {status}".encode())
+    assert raw.count(b"HTTP/1.1") == 1
+
+
 async def test_a_caller_who_goes_away_ends_its_call() -> None:
     """Before the first message and within the stream."""
     began, cancelled = asyncio.Queue[None](), asyncio.Queue[None]()
