@@ -35,32 +35,29 @@ class BlockWriter:
     """Keeps at most one block open. What belongs to a block's end (citations, opaque data, logprobs) is gathered by
     `attach` while it is open, or given to `close`."""
 
-    __slots__ = ("_citations", "_emit", "_empty", "_index", "_kind", "_logprobs", "_opaque", "_output")
+    __slots__ = ("_citations", "_emit", "_empty", "_index", "_logprobs", "_opaque", "_output", "kind")
 
     def __init__(self, emit: Emit) -> None:
+        self.kind: BlockKind | None = None
+        """The open block's kind, None when no block is open."""
         self._emit = emit
         self._index = -1
-        self._kind: BlockKind | None = None
-        self._reset()
-
-    def _reset(self) -> None:
         self._empty = True
         self._citations: list[Citation] = []
         self._opaque: Opaque | None = None
         self._logprobs = ""
         self._output = ""
 
-    @property
-    def kind(self) -> BlockKind | None:
-        """The open block's kind, None when no block is open."""
-        return self._kind
-
     def open(self, kind: BlockKind, *, id: str = "", name: str = "", type: str = "") -> None:
         """Close the open block, if any, and start a new one."""
-        self.close()
+        if self.kind is not None:
+            self.close()
         self._index += 1
-        self._kind = kind
-        self._reset()
+        self.kind = kind
+        self._empty = True
+        self._citations.clear()
+        self._opaque = None
+        self._logprobs = self._output = ""
         self._emit(BlockStart(self._index, kind, id, name, type))
 
     def delta(self, text: str) -> None:
@@ -73,7 +70,7 @@ class BlockWriter:
         """More text or reasoning: into the open block if it is of that kind, else into a new one. "" is nothing."""
         if not text:
             return
-        if self._kind != kind:
+        if self.kind != kind:
             self.open(kind)
         self._empty = False
         self._emit(BlockDelta(self._index, text))
@@ -94,11 +91,11 @@ class BlockWriter:
 
     def close(self) -> None:
         """End the open block; nothing if none is open. A tool call without arguments gets "{}", as clients need it."""
-        if self._kind is None:
+        if self.kind is None:
             return
-        if self._kind == "tool_call" and self._empty:
+        if self.kind == "tool_call" and self._empty:
             self.delta("{}")
-        self._kind = None
+        self.kind = None
         self._emit(BlockEnd(self._index, tuple(self._citations), self._output, self._opaque, self._logprobs))
 
 

@@ -16,6 +16,9 @@ from server.providers.wire import Exchange
 MAX_COUNT: Final = 2**31 - 1
 """Largest count that the contract carries."""
 
+UNREADABLE: Final = (msgspec.MsgspecError, ValueError, RecursionError)
+"""What a decoder raises for data that are not its type."""
+
 T = TypeVar("T")
 Frame = TypeVar("Frame")
 Frame_co = TypeVar("Frame_co", covariant=True)
@@ -23,7 +26,10 @@ Frame_co = TypeVar("Frame_co", covariant=True)
 
 def decode(decoder: msgspec.json.Decoder[T], data: bytes | str, what: str) -> T:
     """`data` as the decoder's type. what: for the message, e.g. "a stream event". Raises ProviderProtocolError."""
-    found = try_decode(decoder, data)
+    try:
+        return decoder.decode(data)
+    except UNREADABLE:
+        found = _mended(decoder, data)
     if found is None:
         raise ProviderProtocolError(f"The provider sent {what} that is not its protocol.")
     return found
@@ -33,14 +39,19 @@ def try_decode(decoder: msgspec.json.Decoder[T], data: bytes | str) -> T | None:
     """`data` as the decoder's type, or None: for error bodies, which may be anything."""
     try:
         return decoder.decode(data)
-    except (msgspec.MsgspecError, ValueError, RecursionError):
-        whole = data.encode() if isinstance(data, str) else data
-        mended = _SURROGATE.sub(_mend, whole)
-        if mended == whole:
-            return None
+    except UNREADABLE:
+        return _mended(decoder, data)
+
+
+def _mended(decoder: msgspec.json.Decoder[T], data: bytes | str) -> T | None:
+    """What is read once half surrogate pairs are mended; None where that was not all that was wrong."""
+    whole = data.encode() if isinstance(data, str) else data
+    mended = _SURROGATE.sub(_mend, whole)
+    if mended == whole:
+        return None
     try:
         return decoder.decode(mended)
-    except (msgspec.MsgspecError, ValueError, RecursionError):
+    except UNREADABLE:
         return None
 
 
@@ -57,6 +68,11 @@ def _mend(match: re.Match[bytes]) -> bytes:
 def tokens(count: float | None) -> int | None:
     """A count as an integer, whatever number the wire wrote it as; None for what is none or cannot be a count."""
     return int(count) if count is not None and 0 <= count <= MAX_COUNT else None
+
+
+def all_tokens(*counts: float | None) -> list[int | None]:
+    """`tokens` of each: one call for a usage, which has six."""
+    return [int(count) if count is not None and 0 <= count <= MAX_COUNT else None for count in counts]
 
 
 def counted(count: float | None) -> int:
@@ -102,18 +118,21 @@ class Framing(Protocol[Frame_co]):
 
 
 class FramedParser(ABC, Generic[Frame]):
-    """A StreamParser over a framing. A wire's parser implements `on_frame` and `on_end`, and calls `emit` and `fail`.
+    """A StreamParser over a framing. A wire's parser implements `on_frame` and `on_end`, and hands its events on with
+    `self.events.append`; the terminal one is the last that a frame gives.
 
-    Both may raise ProviderError: the stream then ends with it as Failed, after the events that were already emitted.
+    Both may raise ProviderError: the stream then ends with it as Failed, after the events that were already handed on.
     """
 
     def __init__(self, exchange: Exchange, framing: Framing[Frame]) -> None:
         self.exchange = exchange
         self.usage = Usage()
         """What the provider has counted so far: it goes into Failed as well."""
+        self.events: list[StreamEvent] = []
+        """What the bytes in hand have completed so far: the same list throughout, so that its `append` can be kept."""
+        self.finished = False
+        """Whether the terminal event is out."""
         self._framing = framing
-        self._out: list[StreamEvent] = []
-        self._finished = False
 
     @abstractmethod
     def on_frame(self, frame: Frame) -> None:
@@ -121,53 +140,49 @@ class FramedParser(ABC, Generic[Frame]):
 
     @abstractmethod
     def on_end(self) -> None:
-        """The body has ended without a terminal event: emit Completed if the answer is known to be whole, else nothing
-        (the stream is then failed as truncated)."""
-
-    @property
-    def finished(self) -> bool:
-        return self._finished
-
-    def emit(self, event: StreamEvent) -> None:
-        """Hand an event on."""
-        self._out.append(event)
-        if type(event) is Completed or type(event) is Failed:
-            self._finished = True
-
-    def fail(self, error: ProviderError) -> None:
-        """End the stream with `error`, once."""
-        if not self._finished:
-            self.emit(Failed(error, self.usage))
+        """The body has ended without a terminal event: hand on Completed if the answer is known to be whole, else
+        nothing (the stream is then failed as truncated)."""
 
     def feed(self, data: bytes) -> list[StreamEvent]:
-        if self._finished:
+        if self.finished:
             return []
+        events = self.events
         try:
             for frame in self._framing.feed(data):
                 self.on_frame(frame)
-                if self._over():
+                if events and type(events[-1]) in _TERMINAL:
+                    self.finished = True
                     break
         except ProviderError as error:
-            self.fail(error)
-        return self._take()
+            self._fail(error)
+        completed = events[:]
+        events.clear()
+        return completed
 
     def end(self) -> list[StreamEvent]:
-        if self._finished:
+        if self.finished:
             return []
+        events = self.events
         try:
             for frame in self._framing.end():
                 self.on_frame(frame)
-                if self._over():
-                    return self._take()
-            self.on_end()
+                if events and type(events[-1]) in _TERMINAL:
+                    break
+            else:
+                self.on_end()
+                self._fail(StreamTruncated("The connection ended before the provider had completed the answer."))
         except ProviderError as error:
-            self.fail(error)
-        self.fail(StreamTruncated("The connection ended before the provider had completed the answer."))
-        return self._take()
+            self._fail(error)
+        self.finished = True
+        completed = events[:]
+        events.clear()
+        return completed
 
-    def _over(self) -> bool:
-        return self._finished
+    def _fail(self, error: ProviderError) -> None:
+        """End the stream with `error`, unless it has ended."""
+        self.finished = True
+        if not self.events or type(self.events[-1]) not in _TERMINAL:
+            self.events.append(Failed(error, self.usage))
 
-    def _take(self) -> list[StreamEvent]:
-        out, self._out = self._out, []
-        return out
+
+_TERMINAL: Final = (Completed, Failed)

@@ -89,10 +89,11 @@ def tool(
 
 
 def run(
-    data: bytes | Iterable[bytes], preset: str = "custom", headers: Mapping[str, str] | None = None
+    data: bytes | Iterable[bytes], preset: str = "custom", headers: Mapping[str, str] | None = None, dialect: str = ""
 ) -> list[StreamEvent]:
-    """All events of a stream, guarded, adjacent deltas merged."""
-    parser = wire(preset).stream_parser(Exchange(call(preset), 200, headers or {}))
+    """All events of a stream, guarded, adjacent deltas merged. dialect: the caller's."""
+    asked = call(preset, ChatRequest(messages=HI, dialect=dialect))
+    parser = wire(preset).stream_parser(Exchange(asked, 200, headers or {}))
     events: list[StreamEvent] = []
     for read in [data] if isinstance(data, bytes) else data:
         events += parser.feed(read)

@@ -19,7 +19,7 @@ from server.core.errors import (
     ProviderUnavailable,
     StreamTruncated,
 )
-from server.core.events import BlockEnd, Completed, Failed, Started, Usage
+from server.core.events import BlockEnd, Completed, Failed, Started, StreamEvent, Usage
 from server.core.stream import fold
 from tests.providers.chat_support import answer, delta, of, run, sse, tool
 
@@ -291,12 +291,47 @@ def test_random_bytes_never_raise(data: bytes) -> None:
         assert isinstance(run([head, data])[-1], Failed)
 
 
+DELTAS = st.lists(
+    st.one_of(
+        st.text("ab", max_size=2).map(lambda text: {"content": text}),
+        st.text("ab", max_size=2).map(lambda text: {"reasoning": text}),
+        st.just({"tool_calls": [tool(0, "a", "f", "{}")]}),
+        st.just({"content": "x", "annotations": [{"type": "url_citation", "url_citation": {"url": "u"}}]}),
+        st.just({"content": "x", "reasoning_details": [{"type": "reasoning.text", "text": "t"}]}),
+        st.just({"role": "assistant", "content": "x"}),
+        st.just({}),
+    ),
+    max_size=8,
+)
+
+
+@given(DELTAS, st.booleans(), st.booleans())
+def test_the_short_way_of_a_delta_of_text_says_what_the_long_one_says(
+    deltas: list[dict[str, Any]], logprobs: bool, whole: bool
+) -> None:
+    """An empty refusal beside a delta says nothing, and takes it from the short way to the long one."""
+
+    def events(beside: dict[str, Any]) -> list[StreamEvent]:
+        chunks = [delta(**fields, **beside) for fields in deltas]
+        for chunk in chunks if logprobs else ():
+            chunk["choices"][0]["logprobs"] = {"content": [{"token": "a", "logprob": -1}]}
+        return run(sse(*chunks, *([delta(finish="stop"), DONE] if whole else [])))
+
+    def told(found: list[StreamEvent]) -> list[object]:
+        return [(type(event.error), event.usage) if isinstance(event, Failed) else event for event in found]
+
+    assert told(events({})) == told(events({"refusal": ""}))
+
+
 def test_half_a_surrogate_pair_becomes_a_replacement_character() -> None:
     """Servers that cut text anywhere send half a pair; the rest of the answer is unharmed."""
     data = b'data: {"choices":[{"delta":{"content":"a\\ud83d"}}]}\n\n' + sse(
         delta(content="\\n😀"), delta(finish="stop"), DONE
     )
     assert fold(run(data)).text == "a�\\n😀"
+    # So it does for a caller who speaks this wire, to whom members that are not known are handed on.
+    odd = data.replace(b'"a\\ud83d"', b'"a\\ud83d","odd":"b\\ud83d"')
+    assert fold(run(odd, dialect="openai_chat")).native == ('{"message":{"odd":"b�"}}',)
 
 
 def test_a_character_cut_by_two_reads_is_whole() -> None:

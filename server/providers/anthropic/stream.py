@@ -37,7 +37,7 @@ class MessagesStreamParser(FramedParser[SseEvent]):
     def __init__(self, exchange: Exchange, *, new_id: IdSource, clock: Clock) -> None:
         super().__init__(exchange, SseParser())
         self._clock = clock
-        self._answer = Answer(exchange, self.emit, new_id=new_id)
+        self._answer = Answer(exchange, self.events.append, new_id=new_id)
         self._wants_natives = exchange.call.request.dialect == DIALECT
 
     def on_frame(self, frame: SseEvent) -> None:

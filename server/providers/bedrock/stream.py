@@ -28,7 +28,7 @@ class ConverseStreamParser(FramedParser[EventFrame]):
     def __init__(self, exchange: Exchange, *, new_id: IdSource, clock: Clock) -> None:
         super().__init__(exchange, EventFrames())
         self._clock = clock
-        self._answer = Answer(exchange, self.emit, new_id=new_id)
+        self._answer = Answer(exchange, self.events.append, new_id=new_id)
         self._counted = False
 
     def on_frame(self, frame: EventFrame) -> None:

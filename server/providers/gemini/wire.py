@@ -137,7 +137,7 @@ class GeminiStreamParser(FramedParser[SseEvent]):
     def __init__(self, exchange: Exchange, wire: GeminiWire) -> None:
         super().__init__(exchange, SseParser())
         self._wire = wire
-        self._answer = wire.answer(exchange, self.emit)
+        self._answer = wire.answer(exchange, self.events.append)
         self._tail = bytearray()
 
     def feed(self, data: bytes) -> list[StreamEvent]:

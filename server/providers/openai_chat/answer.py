@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
 
 import msgspec
 
@@ -13,8 +13,8 @@ from server.core.messages import Citation
 from server.providers.blocks import BlockWriter, ToolCallAssembler
 from server.providers.errors import provider_error
 from server.providers.openai_chat.chunks import (
-    ABSENT,
     BROKEN,
+    NOTHING,
     USAGE,
     Annotation,
     Choice,
@@ -24,7 +24,6 @@ from server.providers.openai_chat.chunks import (
     FunctionPiece,
     ToolPiece,
     arguments_text,
-    given,
     map_finish_reason,
     map_usage,
 )
@@ -44,15 +43,19 @@ class Answer:
         self, exchange: Exchange, preset: Preset, emit: Callable[[StreamEvent], None], *, new_id: IdSource, clock: Clock
     ) -> None:
         self.usage = Usage()
+        self.started = False
+        """Whether the answer has begun."""
+        self.finish_reason: str | None = None
+        """The server's word, None while it has not said one."""
         self._exchange = exchange
         self._preset = preset
         self._emit = emit
+        self._new_id = new_id
         self._clock = clock
         self._writer = BlockWriter(emit)
-        self._blocks = ToolCallAssembler(self._writer, new_id)
-        self._started = False
+        self._tools: ToolCallAssembler | None = None
+        self._blocks: BlockWriter | ToolCallAssembler = self._writer
         self._model = ""
-        self._finish: str | None = None
         self._refusal: list[str] = []
         self._details: list[dict[str, Any]] = []
         self._logprobs: list[msgspec.Raw] = []
@@ -61,45 +64,73 @@ class Answer:
         self._extra: dict[str, object] = {}
         self._warnings: dict[str, Warning] = {}
 
-    @property
-    def started(self) -> bool:
-        """Whether the answer has begun."""
-        return self._started
-
-    @property
-    def finish_reason(self) -> str | None:
-        """The server's word, None while it has not said one."""
-        return self._finish
-
     def chunk(self, chunk: Chunk) -> None:
-        """One chunk of a stream, or all of a whole answer."""
+        """One chunk of a stream, or all of a whole answer. Each event of a stream comes by here: what a chunk does not
+        have is asked for, not called for."""
         self._note(chunk)
         for choice in chunk.choices or ():
             if choice.index:
                 continue
-            if not self._started:
-                self._started = True
+            if not self.started:
+                self.started = True
                 self._emit(self._exchange.started(id=chunk.id, model=chunk.model))
-            self._choice(choice)
-        self._raise(chunk.error)
-        if chunk.x_groq is not None:
+            delta = choice.delta
+            text = delta.content if delta is not None else None
+            # More of the open text, and nothing else, as nearly all are: 0.65 us for the 0.93 of `_choice`.
+            if self._writer.kind == "text" and isinstance(text, str) and choice == Choice(choice.index, Delta(text)):
+                self._blocks.append("text", text)
+            else:
+                self._choice(choice)
+        if chunk.error not in NOTHING:
+            self._raise(chunk.error)
+        if chunk.x_groq is not None and chunk.x_groq.error not in NOTHING:
             self._raise(chunk.x_groq.error)
+
+    def _note(self, chunk: Chunk) -> None:
+        """What stands beside the choices. Usage may come several times and is cumulative: the last one holds."""
+        if chunk.model:
+            self._model = chunk.model
+        usage = chunk.usage
+        if chunk.x_groq is not None and usage in NOTHING:
+            usage = chunk.x_groq.usage
+        if usage not in NOTHING:
+            self._count(usage)
+        extra = self._extra
+        if chunk.service_tier:
+            extra["service_tier"] = chunk.service_tier
+        if chunk.system_fingerprint:
+            extra["system_fingerprint"] = chunk.system_fingerprint
+        if chunk.provider:
+            extra["provider"] = chunk.provider
+        if chunk.citations not in NOTHING:
+            extra["citations"] = chunk.citations
+        if chunk.timings not in NOTHING:
+            extra["timings"] = chunk.timings
+        if chunk.usage_breakdown not in NOTHING:
+            extra["usage_breakdown"] = chunk.usage_breakdown
 
     def complete(self) -> None:
         """The stream's end as the server marks it ([DONE]), or the whole answer read."""
-        raw = self._finish
+        raw, tools = self.finish_reason, self._tools
         if raw in BROKEN:
             raise ProviderUnavailable(f"The provider broke the answer off ({raw}).", code=raw)
-        if raw is None and self._preset.infers_finish and self._blocks.complete:
+        if raw is None and self._preset.infers_finish and tools is not None and tools.complete:
             raw = ""
             self._warn("finish_reason_inferred", "The server gave no finish reason; its tool calls are whole")
-        if raw is None or not self._started:
+        if raw is None or not self.started:
             raise StreamTruncated("The answer ended without the provider having said that it is complete.")
-        has_calls = self._blocks.count > 0
-        self._run_tools(all_of_them=True)
-        self._seal()
-        warnings = self._blocks.finish()
-        self._leftovers()
+        has_calls = tools is not None and tools.count > 0
+        if self._executed:
+            self._run_tools(all_of_them=True)
+        if self._details or self._logprobs:
+            self._seal()
+        warnings: list[Warning] = []
+        if self._tools is None:
+            self._writer.close()
+        else:
+            warnings = self._tools.finish()
+        if self._details or self._loose:
+            self._leftovers()
         self._emit(
             Completed(
                 finish_reason=map_finish_reason(raw or "tool_calls", has_tool_calls=has_calls),
@@ -112,37 +143,13 @@ class Answer:
             )
         )
 
-    def _note(self, chunk: Chunk) -> None:
-        """What stands beside the choices. Usage may come several times and is cumulative: the last one holds."""
-        self._model = chunk.model or self._model
-        usage = chunk.usage
-        if chunk.x_groq is not None and not given(usage):
-            usage = chunk.x_groq.usage
-        if given(usage):
-            counted = try_decode(USAGE, bytes(usage))
-            if counted is None:
-                self._warn("usage_unreadable", "What the server sent as usage could not be read")
-            else:
-                self.usage = map_usage(counted, reasoning_outside=self._preset.reasoning_outside)
-                self._extra["usage"] = usage
-        extra = self._extra
-        # By name, not in a loop: each event of a stream comes by here (0.36 us of its 3.4, now 0.15).
-        if chunk.service_tier:
-            extra["service_tier"] = chunk.service_tier
-        if chunk.system_fingerprint:
-            extra["system_fingerprint"] = chunk.system_fingerprint
-        if chunk.provider:
-            extra["provider"] = chunk.provider
-        if chunk.citations is not ABSENT:
-            self._keep("citations", chunk.citations)
-        if chunk.timings is not ABSENT:
-            self._keep("timings", chunk.timings)
-        if chunk.usage_breakdown is not ABSENT:
-            self._keep("usage_breakdown", chunk.usage_breakdown)
-
-    def _keep(self, name: str, raw: msgspec.Raw) -> None:
-        if given(raw):
-            self._extra[name] = raw
+    def _count(self, usage: msgspec.Raw) -> None:
+        counted = try_decode(USAGE, bytes(usage))
+        if counted is None:
+            self._warn("usage_unreadable", "What the server sent as usage could not be read")
+        else:
+            self.usage = map_usage(counted, reasoning_outside=self._preset.reasoning_outside)
+            self._extra["usage"] = usage
 
     def _choice(self, choice: Choice) -> None:
         delta = choice.delta or choice.message
@@ -150,9 +157,10 @@ class Answer:
             self._delta(delta, whole=choice.message is not None)
         if choice.logprobs is not None and choice.logprobs.content:
             self._logprobs.extend(choice.logprobs.content)
-        self._raise(choice.error)
+        if choice.error not in NOTHING:
+            self._raise(choice.error)
         if choice.finish_reason:
-            self._finish = choice.finish_reason
+            self.finish_reason = choice.finish_reason
         if choice.native_finish_reason:
             self._extra["native_finish_reason"] = choice.native_finish_reason
 
@@ -163,8 +171,7 @@ class Answer:
         elif thought := delta.reasoning or delta.reasoning_content:
             self._append("reasoning", thought)
         if delta.executed_tools:
-            self._executed.update((tool.get("index", len(self._executed)), tool) for tool in delta.executed_tools)
-            self._run_tools()
+            self._execute(delta.executed_tools)
         if isinstance(delta.content, str):
             self._append("text", delta.content)
         elif delta.content:
@@ -173,21 +180,28 @@ class Answer:
             self._calls(delta, whole=whole)
         self._beside(delta)
 
-    def _calls(self, delta: Delta, *, whole: bool) -> None:
-        self._seal()
-        for position, piece in enumerate(delta.tool_calls or ()):
-            self._tool(piece, position if whole else None)
-        if (legacy := delta.function_call) is not None:
-            self._blocks.piece(index=-1, name=legacy.name, arguments=arguments_text(legacy.arguments))
-
     def _beside(self, delta: Delta) -> None:
         """What belongs to a block or to the answer as a whole, and is no block itself."""
         if delta.refusal:
             self._refusal.append(delta.refusal)
         if delta.annotations:
             self._annotate(delta.annotations)
-        if given(delta.audio) or given(delta.images):
+        if delta.audio not in NOTHING or delta.images not in NOTHING:
             self._warn("content_dropped", "The answer holds audio or images, which have no place in the neutral answer")
+
+    def _calls(self, delta: Delta, *, whole: bool) -> None:
+        self._seal()
+        tools = self._assembler()
+        for position, piece in enumerate(delta.tool_calls or ()):
+            self._tool(tools, piece, position if whole else None)
+        if (legacy := delta.function_call) is not None:
+            tools.piece(index=-1, name=legacy.name, arguments=arguments_text(legacy.arguments))
+
+    def _assembler(self) -> ToolCallAssembler:
+        """From the first tool call on all blocks go through it; most answers have none."""
+        if self._tools is None:
+            self._blocks = self._tools = ToolCallAssembler(self._writer, self._new_id)
+        return self._tools
 
     def _append(self, kind: Literal["text", "reasoning"], text: str) -> None:
         if text:
@@ -207,11 +221,12 @@ class Answer:
             else:
                 self._warn("content_dropped", f"A content part of type {part.type} has no place in the neutral answer")
 
-    def _tool(self, piece: ToolPiece, position: int | None) -> None:
+    def _tool(self, tools: ToolCallAssembler, piece: ToolPiece, position: int | None) -> None:
         function = piece.function or FunctionPiece()
-        opaque = self._exchange.opaque(bytes(piece.extra_content)) if given(piece.extra_content) else None
+        extra = piece.extra_content
+        opaque = self._exchange.opaque(bytes(extra)) if extra not in NOTHING else None
         index = position if position is not None else tokens(piece.index)
-        self._blocks.piece(
+        tools.piece(
             index=index,
             id=None if piece.id is None else str(piece.id),
             name=function.name,
@@ -273,29 +288,31 @@ class Answer:
         else:
             self._loose.extend(found)
 
+    def _execute(self, tools: list[dict[str, Any]]) -> None:
+        """Groq's compound systems: tools that run at the provider, and are told of again once they have a result."""
+        self._executed.update((tool.get("index", len(self._executed)), tool) for tool in tools)
+        self._run_tools()
+
     def _run_tools(self, *, all_of_them: bool = False) -> None:
-        """Groq's compound systems: tools that ran at the provider, as blocks of their own once they have a result."""
-        if not self._executed:
-            return
+        """Blocks of their own for those that have a result."""
         for key, tool in list(self._executed.items()):
             if not all_of_them and tool.get("output") is None:
                 continue
             del self._executed[key]
             self._seal()
             kind = str(tool.get("type") or "tool")
-            self._blocks.server_tool(
+            self._assembler().server_tool(
                 type=kind,
                 name=str(tool.get("name") or kind),
                 input=str(tool.get("arguments") or ""),
                 output=msgspec.json.encode({k: v for k, v in tool.items() if k != "arguments"}).decode(),
             )
 
-    def _raise(self, error: msgspec.Raw) -> None:
-        """Raise the error that stands in an answer, if one does."""
-        if error is not ABSENT and given(error):
-            found = error_of({"error": msgspec.json.decode(error)}, None)
-            # Retry hints in the head of a 200 are not about an error that came later.
-            raise provider_error(found, {}, table=self._preset.errors, now=self._clock())
+    def _raise(self, error: msgspec.Raw) -> NoReturn:
+        """Raise the error that stands in an answer."""
+        found = error_of({"error": msgspec.json.decode(error)}, None)
+        # Retry hints in the head of a 200 are not about an error that came later.
+        raise provider_error(found, {}, table=self._preset.errors, now=self._clock())
 
     def _warn(self, code: str, message: str) -> None:
         self._warnings.setdefault(message, Warning(code=code, message=f"{message}."))

@@ -7,9 +7,12 @@ from typing import Any, Final
 import msgspec
 
 from server.core.events import Usage
-from server.providers.parsing import tokens, try_decode
+from server.providers.parsing import all_tokens, try_decode
 
 ABSENT: Final = msgspec.Raw(b"")
+
+NOTHING: Final = (ABSENT, msgspec.Raw(b"null"))
+"""What a raw field holds that says nothing: it is not there, or null."""
 
 
 class TokenDetails(msgspec.Struct, frozen=True):
@@ -18,6 +21,9 @@ class TokenDetails(msgspec.Struct, frozen=True):
     cached_tokens: float | None = None
     cache_write_tokens: float | None = None
     reasoning_tokens: float | None = None
+
+
+_NO_DETAILS: Final = TokenDetails()
 
 
 class WireUsage(msgspec.Struct, frozen=True):
@@ -161,28 +167,33 @@ def map_finish_reason(raw: str, *, has_tool_calls: bool) -> str:
 
 def map_usage(usage: WireUsage, *, reasoning_outside: bool = False) -> Usage:
     """Neutral counts. All zeros is how servers say that they did not count."""
-    prompt, completion, total = map(tokens, (usage.prompt_tokens, usage.completion_tokens, usage.total_tokens))
+    inputs = usage.prompt_tokens_details or _NO_DETAILS
+    outputs = usage.completion_tokens_details or _NO_DETAILS
+    prompt, completion, total, cached, written, reasoning = all_tokens(
+        usage.prompt_tokens,
+        usage.completion_tokens,
+        usage.total_tokens,
+        inputs.cached_tokens if inputs.cached_tokens is not None else usage.prompt_cache_hit_tokens,
+        inputs.cache_write_tokens,
+        outputs.reasoning_tokens,
+    )
     if not (prompt or completion or total):
         return Usage()
-    inputs = usage.prompt_tokens_details or TokenDetails()
-    outputs = usage.completion_tokens_details or TokenDetails()
-    reasoning = tokens(outputs.reasoning_tokens)
     if reasoning_outside and completion is not None:
         completion += reasoning or 0
     if total is None and prompt is not None and completion is not None:
         total = prompt + completion
-    cached = inputs.cached_tokens if inputs.cached_tokens is not None else usage.prompt_cache_hit_tokens
-    return Usage(prompt, completion, total, tokens(cached), tokens(inputs.cache_write_tokens), reasoning)
+    return Usage(prompt, completion, total, cached, written, reasoning)
 
 
 def given(raw: msgspec.Raw) -> bool:
     """Whether a raw field is there and not null."""
-    return raw is not ABSENT and (len(raw) != 4 or bytes(raw) != b"null")
+    return raw not in NOTHING
 
 
 def arguments_text(raw: msgspec.Raw) -> str | None:
     """Arguments as text: a string's content, an object as it stands."""
-    if not given(raw):
+    if raw in NOTHING:
         return None
     text = bytes(raw)
     return try_decode(TEXT, text) if text.startswith(b'"') else text.decode("utf-8", "replace")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -11,7 +11,9 @@ from server.core.native import keep, others
 from server.core.ports import ProviderCall
 from server.providers.openai_chat.chunks import Choice, Chunk, Delta
 from server.providers.openai_chat.history import DIALECT
+from server.providers.parsing import decode
 
+_OBJECT: Final = msgspec.json.Decoder(dict[str, Any])
 _TOP: Final = frozenset(Chunk.__struct_fields__) | {"object", "created", "obfuscation"}
 """obfuscation is padding; nothing is padded here."""
 _CHOICE: Final = frozenset(Choice.__struct_fields__)
@@ -25,9 +27,14 @@ def wanted(call: ProviderCall) -> bool:
 
 def natives(data: bytes) -> list[Native]:
     """The members of a chunk or a whole answer that are not known. data: JSON that was read as such already."""
-    raw = msgspec.json.decode(data)
+    raw = decode(_OBJECT, data, "an answer")
     choices = raw.get("choices") or [{}]
     choice = choices[0] if isinstance(choices, list) else {}
-    message = choice.get("delta") or choice.get("message") if isinstance(choice, dict) else {}
-    members = keep({"top": others(raw, _TOP), "choice": others(choice, _CHOICE), "message": others(message, _MESSAGE)})
-    return [Native(members)] if members else []
+    message = choice.get("delta") or choice.get("message") or {} if isinstance(choice, dict) else {}
+    places = ("top", raw, _TOP), ("choice", choice, _CHOICE), ("message", message, _MESSAGE)
+    found = {}
+    for place, members, known in places:
+        # Asked here, as a whole stream of chunks has none: else it is six calls for each.
+        if isinstance(members, dict) and not members.keys() <= known:
+            found[place] = others(members, known)
+    return [Native(members)] if found and (members := keep(found)) else []

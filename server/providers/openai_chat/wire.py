@@ -22,14 +22,14 @@ from server.core.ports import EmbedCall, ListedModel, ProviderCall, ProviderTarg
 from server.providers.errors import WireError, provider_error
 from server.providers.http import HttpRequest
 from server.providers.openai_chat.answer import Answer
-from server.providers.openai_chat.chunks import CHUNK
+from server.providers.openai_chat.chunks import CHUNK, Chunk
 from server.providers.openai_chat.embeddings import plan, read_answer
 from server.providers.openai_chat.errors import read_error
 from server.providers.openai_chat.history import DIALECT
 from server.providers.openai_chat.native import natives, wanted
 from server.providers.openai_chat.presets import Preset, preset_for
 from server.providers.openai_chat.request import build_body
-from server.providers.parsing import FramedParser, decode, tokens
+from server.providers.parsing import UNREADABLE, FramedParser, decode, tokens
 from server.providers.sse import SseEvent, SseParser
 from server.providers.wire import (
     BuiltRequest,
@@ -154,7 +154,7 @@ class ChatStreamParser(FramedParser[SseEvent]):
 
     def __init__(self, exchange: Exchange, wire: OpenAIChatWire) -> None:
         super().__init__(exchange, SseParser())
-        self._answer = wire.answer(exchange, self.emit)
+        self._answer = wire.answer(exchange, self.events.append)
         self._wants_natives = wanted(exchange.call)
         self._natives: list[Native] = []
 
@@ -167,21 +167,28 @@ class ChatStreamParser(FramedParser[SseEvent]):
         if not data or data.isspace():
             return
         try:
-            chunk = decode(CHUNK, data, "a stream event")
-        except ProviderProtocolError:
-            if frame.unterminated:
-                raise StreamTruncated("The connection ended in the middle of a stream event.") from None
-            raise
+            chunk = CHUNK.decode(data)
+        except UNREADABLE:
+            chunk = self._closely(frame)
         try:
             self._answer.chunk(chunk)
         finally:
             self.usage = self._answer.usage
         if self._wants_natives:
             self._natives += natives(data)
-            if self._answer.started:
-                for native in self._natives:
-                    self.emit(native)
+            if self._natives and self._answer.started:
+                self.events += self._natives
                 self._natives.clear()
+
+    @staticmethod
+    def _closely(frame: SseEvent) -> Chunk:
+        """A chunk that is not read at once: mended, or the error that it is."""
+        try:
+            return decode(CHUNK, frame.data, "a stream event")
+        except ProviderProtocolError:
+            if frame.unterminated:
+                raise StreamTruncated("The connection ended in the middle of a stream event.") from None
+            raise
 
     def on_end(self) -> None:
         if self._answer.finish_reason is not None:

@@ -117,7 +117,7 @@ class ResponsesStreamParser(FramedParser[SseEvent]):
 
     def __init__(self, exchange: Exchange, wire: ResponsesWire) -> None:
         super().__init__(exchange, SseParser())
-        self._answer = wire.answer(exchange, self.emit)
+        self._answer = wire.answer(exchange, self.events.append)
 
     def on_frame(self, frame: SseEvent) -> None:
         data = frame.data.strip()
