@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NoReturn, Protocol
+from contextvars import ContextVar
+from typing import Any, Final, NoReturn, Protocol
 
 import grpc
 
 Metadata = Sequence[tuple[str, str | bytes]]
+
+MESSAGE_BYTES: Final[ContextVar[int]] = ContextVar("message_bytes", default=0)
+"""Of the message of the call that runs, from where it is decoded, in the call's own task, to where it is counted: the
+message itself would have to be encoded again to know them."""
 
 
 class CallContext(Protocol):

@@ -10,7 +10,6 @@ import secrets
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import aclosing
-from contextvars import ContextVar
 from typing import Any, Protocol
 
 import grpc
@@ -23,7 +22,7 @@ from server.rpc.access_log import AccessLine, AccessLog
 from server.rpc.audit import Refusals, note_refusal, with_origin
 from server.rpc.call import Call
 from server.rpc.compat.errors import dialect_trailers
-from server.rpc.context import CallContext
+from server.rpc.context import MESSAGE_BYTES, CallContext
 from server.rpc.errors import retry_after_header, to_status
 from server.rpc.peers import Peers
 from server.rpc.rules import RULES, Rule
@@ -32,10 +31,6 @@ from server.services.limits import Slot
 
 OWN_SERVICES = "/dragoman."
 """Methods that get a Call for their context; the others (health, reflection) were written for grpc's own."""
-
-_SIZE: ContextVar[int] = ContextVar("size", default=0)
-"""Bytes of the message of the call that runs, from where it is decoded, in the call's own task, to where it is counted:
-the message itself would have to be encoded again to know them."""
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
@@ -115,18 +110,18 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         """A method's handler with all that comes before and after it, for any CallContext."""
         decode, encode = handler.request_deserializer, handler.response_serializer
         if handler.unary_unary:
-            unary = self._runner(method, self._unary(handler.unary_unary))
+            unary = self._runner(method, handler.unary_unary)
             return grpc.unary_unary_rpc_method_handler(unary, _lenient(decode), encode)
         if handler.unary_stream:
-            stream = self._runner(method, self._stream(handler.unary_stream))
+            stream = self._runner(method, _writing(handler.unary_stream))
             return grpc.unary_stream_rpc_method_handler(stream, _lenient(decode), encode)
         if handler.stream_stream:
-            stream = self._runner(method, self._stream(handler.stream_stream))
+            stream = self._runner(method, _writing(handler.stream_stream))
             return grpc.stream_stream_rpc_method_handler(stream, decode, encode)
-        unary = self._runner(method, self._unary(handler.stream_unary))
+        unary = self._runner(method, handler.stream_unary)
         return grpc.stream_unary_rpc_method_handler(unary, decode, encode)
 
-    def _runner(self, method: str, run: Callable[[Call, Any, Any], Awaitable[Any]]) -> Any:
+    def _runner(self, method: str, behavior: _Behavior) -> Any:
         rule = self._rules.get(method)
         own = method.startswith(OWN_SERVICES)
 
@@ -137,9 +132,9 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             try:
                 await self._identify(call, rule)
                 if call.principal is not None and self._in_flight is not None:
-                    slot = self._in_flight.enter(call.principal, _SIZE.get())
+                    slot = self._in_flight.enter(call.principal, MESSAGE_BYTES.get())
                 self._check(request)
-                result = await run(call, request, call if own else context)
+                result = await behavior(request, call if own else context)
                 if call.trailing:
                     context.set_trailing_metadata(tuple(call.trailing))
             except grpc.aio.AbortError:
@@ -148,6 +143,9 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             except asyncio.CancelledError:
                 call.code = grpc.StatusCode.CANCELLED
                 raise
+            except grpc.aio.InternalError as error:  # a write to a call that is over; the cancellation is on its way
+                call.code = grpc.StatusCode.CANCELLED
+                raise asyncio.CancelledError from error
             except Exception as error:  # the last place before the wire: nothing may pass untranslated
                 failure = call.fail(error)
                 if self._refusals is not None:
@@ -163,33 +161,6 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             return result
 
         return call_method
-
-    @staticmethod
-    def _unary(behavior: _Behavior) -> Callable[[Call, Any, Any], Awaitable[Any]]:
-        async def run(_call: Call, request: Any, context: Any) -> Any:
-            return await behavior(request, context)
-
-        return run
-
-    @staticmethod
-    def _stream(behavior: _Behavior) -> Callable[[Call, Any, Any], Awaitable[Any]]:
-        """Writes the stream itself: grpc.aio, which would iterate it, leaves a generator to the garbage collector when
-        the caller goes away during a write. Here it is closed before the call ends."""
-
-        async def run(call: Call, request: Any, context: Any) -> None:
-            produced = behavior(request, context)
-            if inspect.isawaitable(produced):  # it writes by itself
-                await produced
-                return
-            write = call.context.write
-            async with aclosing(produced) as messages:
-                async for message in messages:
-                    try:
-                        await write(message)
-                    except grpc.aio.InternalError as error:  # the call is over; the cancellation is on its way
-                        raise asyncio.CancelledError from error
-
-        return run
 
     # --- each call ----------------------------------------------------------------------------------------------------
 
@@ -226,6 +197,25 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         level = logging.DEBUG if quiet else logging.INFO
         if self._access_log.wants(level):
             self._access_log.write(level, _access_line(call, seconds))
+
+
+def _writing(behavior: _Behavior) -> _Behavior:
+    """A stream's behavior as one that writes by itself: grpc.aio, which would iterate it, leaves a generator to the
+    garbage collector when the caller goes away during a write. Here it is closed before the call ends."""
+    if inspect.iscoroutinefunction(behavior):
+        return behavior
+
+    async def run(request: Any, context: Any) -> None:
+        produced = behavior(request, context)
+        if inspect.isawaitable(produced):
+            await produced
+            return
+        write = (context.context if isinstance(context, Call) else context).write
+        async with aclosing(produced) as messages:
+            async for message in messages:
+                await write(message)
+
+    return run
 
 
 def presented_key(metadata: Any) -> str:
@@ -278,7 +268,7 @@ def _lenient(decode: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
     """grpc.aio answers UNKNOWN and a stack trace where decoding raises; so it does not, and `_check` refuses."""
 
     def decoded(data: bytes) -> Any:
-        _SIZE.set(len(data))
+        MESSAGE_BYTES.set(len(data))
         try:
             return decode(data)
         except Exception:  # noqa: BLE001 - protobuf's implementations raise different types
