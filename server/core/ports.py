@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Protocol
 
@@ -96,14 +96,30 @@ class ListedModel(msgspec.Struct, frozen=True):
     output_tokens: int | None = None
 
 
+class EventStream(Protocol):
+    """A call's events, in batches; none is empty. Nothing is sent before the first batch is asked for.
+
+    Whoever asked for it closes it, however the reading ends (`finally: await stream.aclose()`): no garbage collector
+    does. One that has ended, raised or was cancelled while it was read has closed itself.
+    """
+
+    def __aiter__(self) -> AsyncIterator[Sequence[StreamEvent]]: ...
+
+    def __anext__(self) -> Awaitable[Sequence[StreamEvent]]: ...
+
+    def aclose(self) -> Awaitable[None]:
+        """End it at once, whatever of it was read. Idempotent; afterwards it is exhausted."""
+        ...
+
+
 class ChatProvider(Protocol):
     """One provider's adapter over its transport."""
 
-    def chat(self, call: ProviderCall) -> AsyncGenerator[Sequence[StreamEvent], None]:
+    def chat(self, call: ProviderCall) -> EventStream:
         """The answer's events, in batches as they came off the wire; one batch for a unary call.
 
-        Raises DragomanError (ProviderError mostly) for a call that failed before its first event; once Started was
-        yielded, failures are the Failed event. Closing the generator closes the provider's connection at once.
+        Reading raises DragomanError (ProviderError mostly) for a call that failed before its first event; once Started
+        was given, failures are the Failed event. Closing the stream closes the provider's connection at once.
         """
         ...
 

@@ -9,7 +9,8 @@ with `native` anywhere between started and the end.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from enum import Enum, auto
+from enum import IntEnum, auto
+from typing import Final
 
 import msgspec
 
@@ -17,7 +18,6 @@ from server.core.errors import InternalError, StreamTruncated
 from server.core.events import (
     BlockDelta,
     BlockEnd,
-    BlockKind,
     BlockStart,
     Completed,
     Failed,
@@ -31,8 +31,8 @@ from server.core.events import (
 from server.core.messages import Message, Part, Reasoning, ServerTool, Text, ToolCall
 
 
-class State(Enum):
-    """Where a stream stands."""
+class State(IntEnum):
+    """Where a stream stands. Integers: an Enum's hash is a Python function, and the table is asked for each event."""
 
     IDLE = auto()
     BETWEEN = auto()
@@ -58,6 +58,9 @@ it is an error that came instead of an answer. Completed does so only between bl
 failed."""
 
 
+_NUMBERED: Final = frozenset({BlockStart, BlockDelta, BlockEnd})
+
+
 class Guard:
     """Lets a legal stream through, and ends an illegal one with exactly one Failed.
 
@@ -65,53 +68,47 @@ class Guard:
     grammar is the adapter's defect, so it fails as InternalError; one that ends early is StreamTruncated.
     """
 
-    __slots__ = ("_index", "_state", "started")
+    __slots__ = ("_index", "_state", "ended", "started")
 
     def __init__(self) -> None:
         self._state = State.IDLE
         self._index = -1
         self.started = False
         """Whether Started has passed: before it, all that can pass is one Failed."""
-
-    @property
-    def ended(self) -> bool:
+        self.ended = False
         """Whether the terminal event has passed."""
-        return self._state is State.ENDED
 
     def feed(self, events: Iterable[StreamEvent]) -> list[StreamEvent]:
         """What of `events` may pass, in order."""
         passed: list[StreamEvent] = []
+        state, index = self._state, self._index
         for event in events:
-            if self._state is State.ENDED:
+            if state is State.ENDED:
                 break
-            following = TRANSITIONS.get((self._state, type(event)))
-            if following is None or not self._numbered(event):
-                self._state = State.ENDED
+            kind = type(event)
+            following = TRANSITIONS.get((state, kind))
+            if kind is BlockStart:
+                index += 1
+            # A start has the next number, a delta and an end that of the open block.
+            if following is None or (kind in _NUMBERED and event.index != index):  # type: ignore[union-attr]
+                state = State.ENDED
                 passed.append(Failed(InternalError("The provider adapter broke the order of stream events.")))
                 break
-            self._state = following
+            if kind is Started:
+                self.started = True
+            state = following
             passed.append(event)
+        self._state, self._index = state, index
+        self.ended = state is State.ENDED
         return passed
 
     def end(self) -> list[StreamEvent]:
         """Call once when the source is exhausted: the Failed that is missing if no terminal event came, else
         nothing."""
-        if self._state is State.ENDED:
+        if self.ended:
             return []
-        self._state = State.ENDED
+        self._state, self.ended = State.ENDED, True
         return [Failed(StreamTruncated("The stream ended before the provider had completed the answer."))]
-
-    def _numbered(self, event: StreamEvent) -> bool:
-        """Whether the block number is the next one (start) or the open one (delta, end)."""
-        kind = type(event)
-        if kind is BlockDelta or kind is BlockEnd:
-            return event.index == self._index  # type: ignore[union-attr]
-        if kind is BlockStart:
-            self._index += 1
-            return event.index == self._index  # type: ignore[union-attr]
-        if kind is Started:
-            self.started = True
-        return True
 
 
 class ChatResponse(msgspec.Struct, frozen=True, kw_only=True):
@@ -143,11 +140,20 @@ class ChatResponse(msgspec.Struct, frozen=True, kw_only=True):
 class Folder:
     """Adds events up. Feed it guarded events; `result` raises the stream's error, or gives the answer."""
 
+    __slots__ = (
+        "_native", "_open", "_parts", "_pieces", "_reasoning", "_started", "_terminal", "_texts", "_tool_calls", "ended"
+    )  # fmt: skip
+
     def __init__(self) -> None:
+        self.ended = False
+        """Whether the terminal event has come."""
         self._started: Started | None = None
         self._open: BlockStart | None = None
         self._pieces: list[str] = []
         self._parts: list[Part] = []
+        self._texts: list[str] = []
+        self._reasoning: list[str] = []
+        self._tool_calls: list[ToolCall] = []
         self._native: list[str] = []
         self._terminal: Terminal | None = None
 
@@ -165,13 +171,27 @@ class Folder:
                 case Native():
                     self._native.append(event.members)
                 case Completed() | Failed():
-                    self._terminal = event
+                    self._terminal, self.ended = event, True
 
     def _close(self, end: BlockEnd) -> None:
         start, text = self._open, "".join(self._pieces)
         self._open = None
-        if start is not None:
-            self._parts.append(_part(start, text, end))
+        if start is None:
+            return
+        part: Part
+        match start.kind:
+            case "text":
+                part = Text(text, end.citations, end.opaque, end.logprobs)
+                self._texts.append(text)
+            case "reasoning":
+                part = Reasoning(text, opaque=end.opaque)
+                self._reasoning.append(text)
+            case "tool_call":
+                part = ToolCall(start.id, start.name, text or "{}", opaque=end.opaque)
+                self._tool_calls.append(part)
+            case "server_tool":
+                part = ServerTool(start.type, start.id, start.name, text, end.output, opaque=end.opaque)
+        self._parts.append(part)
 
     def result(self) -> ChatResponse:
         """The answer. Raises the error of a failed stream, StreamTruncated for one without a terminal event."""
@@ -180,16 +200,15 @@ class Folder:
             raise end.error
         if end is None or started is None:
             raise StreamTruncated("The stream ended before the provider had completed the answer.")
-        parts = tuple(self._parts)
         return ChatResponse(
             provider=started.provider,
             model=end.model or started.model,
             id=started.id,
             request_id=started.request_id,
-            message=Message("assistant", parts),
-            text="".join(p.text for p in parts if isinstance(p, Text)),
-            reasoning="".join(p.text for p in parts if isinstance(p, Reasoning)),
-            tool_calls=tuple(p for p in parts if isinstance(p, ToolCall)),
+            message=Message("assistant", tuple(self._parts)),
+            text="".join(self._texts),
+            reasoning="".join(self._reasoning),
+            tool_calls=tuple(self._tool_calls),
             finish_reason=end.finish_reason,
             raw_finish_reason=end.raw_finish_reason,
             usage=end.usage,
@@ -206,16 +225,3 @@ def fold(events: Iterable[StreamEvent]) -> ChatResponse:
     folder = Folder()
     folder.feed(events)
     return folder.result()
-
-
-def _part(start: BlockStart, text: str, end: BlockEnd) -> Part:
-    kind: BlockKind = start.kind
-    match kind:
-        case "text":
-            return Text(text, end.citations, end.opaque, end.logprobs)
-        case "reasoning":
-            return Reasoning(text, opaque=end.opaque)
-        case "tool_call":
-            return ToolCall(start.id, start.name, text or "{}", opaque=end.opaque)
-        case "server_tool":
-            return ServerTool(start.type, start.id, start.name, text, end.output, opaque=end.opaque)

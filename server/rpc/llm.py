@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import aclosing
+from collections.abc import Awaitable
+from functools import partial
 
 from google.api import httpbody_pb2
 
@@ -14,7 +14,7 @@ from dragoman.v1.llm_service_pb2_grpc import LLMServiceServicer
 from server.core.messages import ChatRequest
 from server.core.stream import ChatResponse
 from server.rpc.call import Call
-from server.rpc.model_call import Gateway, ModelCalls, Workspaces
+from server.rpc.model_call import Gateway, ModelCalls, Workspaces, Writing
 from server.rpc.translate.embedding import embed_request, embed_response
 from server.rpc.translate.events import EventRenderer
 from server.rpc.translate.request import chat_request, generate_request
@@ -46,15 +46,11 @@ class LLM(LLMServiceServicer):
         call = Call.of(context)
         return chat_response(await self._complete(call, request.project_id, chat_request(request, stream=False)))
 
-    async def Chat(self, request: pb.ChatRequest, context: object) -> AsyncIterator[pb.ChatEvent]:  # noqa: N802
+    def Chat(self, request: pb.ChatRequest, context: object) -> Writing:  # noqa: N802
         call = Call.of(context)
         wanted = chat_request(request, stream=True)
         call.workspace_id = self._workspaces.workspace(call.caller, request.project_id, "project_id")
-        render = EventRenderer(call.request_id).render
-        async with aclosing(self._calls.stream(call, wanted)) as batches:
-            async for batch in batches:
-                for event in batch:
-                    yield render(event)
+        return self._calls.stream(call, wanted, partial(map, EventRenderer(call.request_id).render))
 
     async def Embed(  # noqa: N802
         self, request: embedding_pb2.EmbedRequest, context: object
@@ -64,9 +60,9 @@ class LLM(LLMServiceServicer):
         call.workspace_id = self._workspaces.workspace(call.caller, request.project_id, "project_id")
         return embed_response(await self._calls.embed(call, wanted))
 
-    async def _complete(self, call: Call, project_id: str, request: ChatRequest) -> ChatResponse:
+    def _complete(self, call: Call, project_id: str, request: ChatRequest) -> Awaitable[ChatResponse]:
         call.workspace_id = self._workspaces.workspace(call.caller, project_id, "project_id")
-        return await self._calls.complete(call, request)
+        return self._calls.complete(call, request)
 
 
 def _ascii(text: str) -> str:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Protocol, Self
 
 import msgspec
 
@@ -11,10 +12,19 @@ from server.core.access import Principal
 from server.core.catalog import ModelKind
 from server.core.embedding import EmbedRequest, EmbedResponse, Vector, add_usage
 from server.core.errors import DragomanError, ProviderError, ProviderModelNotFound, ProviderProtocolError
-from server.core.events import BlockDelta, Completed, Failed, StreamEvent, Usage, Warning
+from server.core.events import BlockDelta, Failed, StreamEvent, Terminal, Usage, Warning
 from server.core.history import check_history
 from server.core.messages import ChatRequest
-from server.core.ports import CallTimeouts, EmbedBatch, EmbedCall, ProviderCall, Providers, ProviderTarget, TokenCount
+from server.core.ports import (
+    CallTimeouts,
+    EmbedBatch,
+    EmbedCall,
+    EventStream,
+    ProviderCall,
+    Providers,
+    ProviderTarget,
+    TokenCount,
+)
 from server.core.quoting import quote_provider
 from server.core.routing import Route
 from server.core.stream import ChatResponse, Folder, Guard
@@ -51,7 +61,7 @@ class Gateway:
         self._timeouts = timeouts
         self._pace = pace or Pace(0.0)
 
-    async def chat(
+    def chat(
         self,
         caller: Principal,
         workspace_id: str,
@@ -59,52 +69,29 @@ class Gateway:
         *,
         stream: bool,
         timeout: float | None,
-    ) -> AsyncGenerator[Sequence[StreamEvent], None]:
+    ) -> EventStream:
         """The answer's events in batches, legal by the grammar of `server.core.stream`.
 
         stream: whether the provider is asked for its streaming wire. timeout: seconds that the caller's deadline
-        leaves. Raises DragomanError for a call that failed before Started; afterwards the failure is the last event.
-        Closing the generator closes the provider's connection.
+        leaves. Raises DragomanError for a call that cannot be made, and reading does for one that failed before
+        Started; afterwards the failure is the last event.
         """
         route, call = self._call(caller, workspace_id, request, stream=stream, timeout=timeout)
-        guard, tally, pace = Guard(), _Tally(request), self._pace
-        flows = False
         source = self._providers.get(call.target.provider).chat(call)
-        try:
-            async for batch in source:
-                passed = guard.feed(batch)
-                if not passed:
-                    continue
-                tally.note(passed, guard)
-                # The first token never waits, nor does the end. What comes meanwhile is joined by the next read.
-                if flows and not guard.ended and pace.together():
-                    await pace.tick()
-                yield passed
-                flows = flows or (stream and any(type(event) is BlockDelta for event in passed))
-            # Read past the terminal event, which nothing follows: a connection that was read to its end is used again.
-            if not guard.ended:
-                yield tally.note(guard.end(), guard)
-        except DragomanError as error:
-            if guard.started and guard.ended:
-                return
-            tally.fail(error)
-            if guard.started:
-                yield [Failed(error)]
-                return
-            if isinstance(error, ProviderModelNotFound):
-                self._models.explain(workspace_id, route, error)
-            raise
-        finally:
-            await source.aclose()
-            self._recorder.record(call.target.config_id, tally.usage, failed=tally.failed)
+        explain = partial(self._models.explain, workspace_id, route)
+        return _Answer(call, source, self._recorder, self._pace, explain)
 
     async def complete(
         self, caller: Principal, workspace_id: str, request: ChatRequest, *, timeout: float | None
     ) -> ChatResponse:
-        """The whole answer: the fold of what `chat` yields. Raises DragomanError, also for an answer cut short."""
+        """The whole answer: the fold of what `chat` gives. Raises DragomanError, also for an answer cut short."""
         folder = Folder()
-        async for batch in self.chat(caller, workspace_id, request, stream=False, timeout=timeout):
-            folder.feed(batch)
+        answer = self.chat(caller, workspace_id, request, stream=False, timeout=timeout)
+        try:
+            while not folder.ended:
+                folder.feed(await anext(answer))
+        finally:
+            await answer.aclose()
         return folder.result()
 
     async def embed(
@@ -203,29 +190,104 @@ def _joined(call: EmbedCall, batches: Sequence[EmbedBatch]) -> EmbedResponse:
     )
 
 
-class _Tally:
-    """What a call cost and how it ended, read off the events that pass."""
+class _Answer:
+    """An EventStream: a provider's, of which a Guard lets the legal part out. The call is recorded once, as it ends.
 
-    __slots__ = ("failed", "request", "usage")
+    explain: adds near names to the error of a model that the provider does not know. An object and no generator, as
+    every event of every stream passes here: docs/decisions/performance.md.
+    """
 
-    def __init__(self, request: ChatRequest) -> None:
-        self.request = request
-        self.usage = Usage()
-        self.failed = False
+    __slots__ = ("_begun", "_call", "_closed", "_explain", "_failed", "_flows", "_guard", "_pace", "_recorder",
+                 "_source", "_usage")  # fmt: skip
 
-    def fail(self, error: DragomanError) -> None:
+    def __init__(
+        self,
+        call: ProviderCall,
+        source: EventStream,
+        recorder: CallRecorder,
+        pace: Pace,
+        explain: Callable[[ProviderModelNotFound], object],
+    ) -> None:
+        self._call = call
+        self._source = source
+        self._recorder = recorder
+        self._pace = pace
+        self._explain = explain
+        self._guard = Guard()
+        self._usage = Usage()
+        self._failed = False
+        self._flows = False
+        self._begun = False
+        self._closed = False
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Sequence[StreamEvent]:
+        if self._closed:
+            raise StopAsyncIteration
+        self._begun = True
+        guard = self._guard
+        passed: Sequence[StreamEvent] = ()
+        try:
+            try:
+                # Past the terminal event too, which nothing follows: a connection read to its end is used again.
+                while not passed:
+                    passed = guard.feed(await anext(self._source))
+            except StopAsyncIteration:
+                passed = guard.end()
+                if not passed:
+                    raise
+            last = passed[-1]
+            if isinstance(last, Terminal):
+                self._note_end(last)
+            elif self._flows and self._pace.together():
+                # The first token never waits, nor does the end. What comes meanwhile is joined by the next read.
+                await self._pace.tick()
+            elif self._call.stream and not self._flows:
+                self._flows = BlockDelta in map(type, passed)
+        except DragomanError as error:
+            return await self._failure(error)
+        except BaseException:
+            await self.aclose()
+            raise
+        return passed
+
+    async def aclose(self) -> None:
+        """Close the provider's stream, and record the call if it was made. Idempotent."""
+        if self._closed:
+            return
+        self._closed = True
+        try:
+            await self._source.aclose()
+        finally:
+            if self._begun:
+                self._recorder.record(self._call.target.config_id, self._usage, failed=self._failed)
+
+    def _note_end(self, last: Terminal) -> None:
+        """What the call cost and how it ended. Raises the error of one that failed instead of beginning to answer."""
+        self._usage = last.usage
+        if isinstance(last, Failed):
+            self._fail(last.error)
+            if not self._guard.started:
+                raise last.error
+
+    async def _failure(self, error: DragomanError) -> Sequence[StreamEvent]:
+        """The last batch of a call that ends with an error, which is raised where no event came before it."""
+        guard = self._guard
+        if guard.started and guard.ended:  # the answer is out: what becomes of its connection is of no interest
+            await self.aclose()
+            raise StopAsyncIteration
+        self._fail(error)
+        await self.aclose()
+        if guard.started:
+            return [Failed(error)]
+        if isinstance(error, ProviderModelNotFound):
+            self._explain(error)
+        raise error
+
+    def _fail(self, error: DragomanError) -> None:
         """The call failed; the provider's words about it are added where they may be."""
-        self.failed = True
+        self._failed = True
         if isinstance(error, ProviderError):
-            quote_provider(error, self.request)
-
-    def note(self, events: Sequence[StreamEvent], guard: Guard) -> Sequence[StreamEvent]:
-        """`events` again, or the error of a call that failed instead of beginning to answer."""
-        last = events[-1]
-        if isinstance(last, Completed | Failed):
-            self.usage = last.usage
-            if isinstance(last, Failed):
-                self.fail(last.error)
-                if not guard.started:
-                    raise last.error
-        return events
+            quote_provider(error, self._call.request)

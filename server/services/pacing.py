@@ -68,25 +68,29 @@ class LoopLag:
 
 
 class Pace:
-    """When the next piece of a stream may leave. wait: seconds between ticks, which is the longest that one waits."""
+    """When the next piece of a stream may leave; for the streams of one event loop. wait: seconds between ticks, which
+    is the longest that one waits.
 
-    def __init__(self, wait: float, lagging: Callable[[], bool] | None = None, *, later: Later = loop_later) -> None:
+    together: whether pieces wait for each other now; if so, wait for `tick`. It is asked for every piece, so it is the
+    lag's own answer.
+    """
+
+    def __init__(self, wait: float, lagging: Callable[[], bool] | None = None, *, later: Later | None = None) -> None:
+        self.together: Callable[[], bool] = (lagging or LoopLag().lagging) if wait > 0.0 else bool  # which is False
         self._wait = wait
-        self._lagging = lagging or LoopLag().lagging
         self._later = later
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._waiting: list[asyncio.Future[None]] = []
 
-    def together(self) -> bool:
-        """Whether pieces wait for each other now; if so, wait for `tick`."""
-        return self._wait > 0.0 and self._lagging()
-
-    async def tick(self) -> None:
-        """Return at the next common tick. Whoever is cancelled meanwhile leaves the others alone."""
-        mine = asyncio.get_running_loop().create_future()
+    def tick(self) -> asyncio.Future[None]:
+        """Done at the next common tick. Whoever is cancelled meanwhile leaves the others alone."""
+        # Kept, as to ask for it costs a system call on CPython 3.11.
+        loop = self._loop = self._loop or asyncio.get_running_loop()
+        mine: asyncio.Future[None] = loop.create_future()
         self._waiting.append(mine)
         if len(self._waiting) == 1:
-            self._later(self._wait, self._release)
-        await mine
+            (self._later or loop.call_later)(self._wait, self._release)
+        return mine
 
     def _release(self) -> None:
         waiting, self._waiting = self._waiting, []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from base64 import b64decode
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import Any, Final, TypeVar
 
@@ -12,9 +12,10 @@ import msgspec
 from google.api import httpbody_pb2
 
 from server.core.errors import InvalidRequest
-from server.core.events import Warning
+from server.core.events import StreamEvent, Warning
 from server.core.messages import Inline, Passthrough, Remote, Source
 from server.rpc.call import Call
+from server.rpc.model_call import Render
 
 JSON: Final = "application/json"
 EVENTS: Final = "text/event-stream; charset=utf-8"
@@ -142,6 +143,16 @@ def http_body(data: bytes, content_type: str = JSON) -> httpbody_pb2.HttpBody:
     return httpbody_pb2.HttpBody(content_type=content_type, data=data)
 
 
+def event_bodies(render: Callable[[Sequence[StreamEvent]], bytes]) -> Render:
+    """A renderer's frames as messages: one for each batch that says something in its dialect."""
+
+    def bodies(batch: Sequence[StreamEvent]) -> Sequence[httpbody_pb2.HttpBody]:
+        frames = render(batch)
+        return (httpbody_pb2.HttpBody(content_type=EVENTS, data=frames),) if frames else ()
+
+    return bodies
+
+
 def json_body(value: object) -> httpbody_pb2.HttpBody:
     """A value as JSON."""
     return http_body(msgspec.json.encode(value))
@@ -152,6 +163,12 @@ async def begin(call: Call, warnings: Sequence[Warning]) -> None:
     status."""
     told = dict.fromkeys(_ascii(f"{one.code} {one.parameter}".strip()) for one in warnings)
     await call.context.send_initial_metadata(tuple((WARNING_HEADER, value) for value in [*told][:MOST_WARNING_HEADERS]))
+
+
+async def write_whole(call: Call, body: httpbody_pb2.HttpBody, warnings: Sequence[Warning]) -> None:
+    """Write an answer that is no stream, by a method that can answer with one."""
+    await begin(call, warnings)
+    await call.context.write(body)
 
 
 def told_warnings(warnings: Sequence[Warning]) -> list[dict[str, str]]:

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing
-
 from google.api import httpbody_pb2
 
 from dragoman.v1 import anthropic_service_pb2 as pb
 from dragoman.v1.anthropic_service_pb2_grpc import AnthropicServiceServicer
-from server.core.events import Started
 from server.core.messages import ChatRequest
 from server.rpc.call import Call
 from server.rpc.compat.anthropic import models as m
 from server.rpc.compat.anthropic.answer import message, token_count
 from server.rpc.compat.anthropic.request import read_request
 from server.rpc.compat.anthropic.stream import EventRenderer
-from server.rpc.compat.frame import EVENTS, begin, header, http_body, json_body, named_workspace
-from server.rpc.model_call import Gateway, ModelCalls, Workspaces
+from server.rpc.compat.frame import begin, event_bodies, header, json_body, named_workspace, write_whole
+from server.rpc.model_call import Gateway, ModelCalls, Workspaces, Writing
 from server.rpc.models import ModelDirectory
 
 BETA_HEADER = "anthropic-beta"
@@ -31,21 +27,18 @@ class Anthropic(AnthropicServiceServicer):
         self._models = models
         self._workspaces = workspaces
 
-    async def CreateMessage(  # noqa: N802
-        self, request: httpbody_pb2.HttpBody, context: object
-    ) -> AsyncIterator[httpbody_pb2.HttpBody]:
+    def CreateMessage(self, request: httpbody_pb2.HttpBody, context: object) -> Writing:  # noqa: N802
         call = Call.of(context)
         wanted = read_request(request.data, _betas(call))
         self._enter(call)
-        if wanted.stream:
-            async with aclosing(self._stream(call, wanted.request)) as frames:
-                async for frame in frames:
-                    yield frame
-            return
-        answer = await self._calls.complete(call, wanted.request)
-        body = json_body(message(answer, id=_new_id(call)))
-        await begin(call, answer.warnings)
-        yield body
+        if not wanted.stream:
+            return self._complete(call, wanted.request)
+        renderer = EventRenderer(id=_new_id(call), request_id=call.request_id)
+        return self._calls.stream(call, wanted.request, event_bodies(renderer.render), begin)
+
+    async def _complete(self, call: Call, request: ChatRequest) -> None:
+        answer = await self._calls.complete(call, request)
+        await write_whole(call, json_body(message(answer, id=_new_id(call))), answer.warnings)
 
     async def CountTokens(  # noqa: N802
         self, request: httpbody_pb2.HttpBody, context: object
@@ -56,15 +49,6 @@ class Anthropic(AnthropicServiceServicer):
         found = await self._calls.count_tokens(call, wanted.request)
         await begin(call, found.warnings)
         return json_body(token_count(found))
-
-    async def _stream(self, call: Call, request: ChatRequest) -> AsyncGenerator[httpbody_pb2.HttpBody, None]:
-        renderer = EventRenderer(id=_new_id(call), request_id=call.request_id)
-        async with aclosing(self._calls.stream(call, request)) as batches:
-            async for batch in batches:
-                if isinstance(batch[0], Started):
-                    await begin(call, batch[0].warnings)
-                if frames := renderer.render(batch):
-                    yield http_body(frames, EVENTS)
 
     async def ListAnthropicModels(  # noqa: N802
         self, request: pb.ListAnthropicModelsRequest, context: object

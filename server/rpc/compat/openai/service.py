@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncIterator, Callable, Sequence
 
 from google.api import httpbody_pb2
 
 from dragoman.v1 import openai_service_pb2 as pb
 from dragoman.v1.openai_service_pb2_grpc import OpenAIServiceServicer
-from server.core.events import Started
 from server.core.routing import WorkspaceModel
 from server.rpc.call import Call
-from server.rpc.compat.frame import EVENTS, begin, http_body, json_body, named_workspace
+from server.rpc.compat.frame import begin, event_bodies, http_body, json_body, named_workspace, write_whole
 from server.rpc.compat.openai.answer import ChunkRenderer, completion, with_natives
 from server.rpc.compat.openai.embeddings import read_embeddings, render_embeddings
 from server.rpc.compat.openai.request import ChatCompletion, read_request
 from server.rpc.compat.openai.responses import respond
 from server.rpc.compat.openai.responses_request import read_response_request
-from server.rpc.model_call import Gateway, ModelCalls, Workspaces
+from server.rpc.model_call import Gateway, ModelCalls, Workspaces, Writing
 from server.rpc.models import ModelDirectory
 
 PROJECT_HEADER = "openai-project"
@@ -42,46 +40,31 @@ class OpenAI(OpenAIServiceServicer):
         self._workspaces = workspaces
         self._now = now
 
-    async def CreateChatCompletion(  # noqa: N802
-        self, request: httpbody_pb2.HttpBody, context: object
-    ) -> AsyncIterator[httpbody_pb2.HttpBody]:
+    def CreateChatCompletion(self, request: httpbody_pb2.HttpBody, context: object) -> Writing:  # noqa: N802
         call = Call.of(context)
         wanted = read_request(request.data)
         self._enter(call)
-        if wanted.stream:
-            async with aclosing(self._stream(call, wanted)) as frames:
-                async for frame in frames:
-                    yield frame
-            return
-        answer = await self._calls.complete(call, wanted.request)
-        rendered = completion(answer, id=_new_id(call), created=int(self._now()))
-        body = json_body(with_natives(rendered, answer.native, "message") if answer.native else rendered)
-        await begin(call, answer.warnings)
-        yield body
-
-    async def _stream(self, call: Call, wanted: ChatCompletion) -> AsyncGenerator[httpbody_pb2.HttpBody, None]:
+        if not wanted.stream:
+            return self._complete(call, wanted)
         renderer = ChunkRenderer(
             id=_new_id(call),
             created=int(self._now()),
             include_usage=wanted.include_usage,
             request_id=call.request_id,
         )
-        async with aclosing(self._calls.stream(call, wanted.request)) as batches:
-            async for batch in batches:
-                if isinstance(batch[0], Started):
-                    await begin(call, batch[0].warnings)
-                if frames := renderer.render(batch):
-                    yield http_body(frames, EVENTS)
+        return self._calls.stream(call, wanted.request, event_bodies(renderer.render), begin)
 
-    async def CreateResponse(  # noqa: N802
-        self, request: httpbody_pb2.HttpBody, context: object
-    ) -> AsyncIterator[httpbody_pb2.HttpBody]:
+    async def _complete(self, call: Call, wanted: ChatCompletion) -> None:
+        answer = await self._calls.complete(call, wanted.request)
+        rendered = completion(answer, id=_new_id(call), created=int(self._now()))
+        body = json_body(with_natives(rendered, answer.native, "message") if answer.native else rendered)
+        await write_whole(call, body, answer.warnings)
+
+    def CreateResponse(self, request: httpbody_pb2.HttpBody, context: object) -> Writing:  # noqa: N802
         call = Call.of(context)
         wanted = read_response_request(request.data)
         self._enter(call)
-        async with aclosing(respond(self._calls, call, wanted, int(self._now()))) as bodies:
-            async for body in bodies:
-                yield body
+        return respond(self._calls, call, wanted, int(self._now()))
 
     async def CreateEmbedding(  # noqa: N802
         self, request: httpbody_pb2.HttpBody, context: object
