@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
-from typing import Final
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Final, NoReturn, Self
 
 import msgspec
 
 from server.core.errors import DragomanError, ProviderError, ProviderProtocolError
 from server.core.events import Completed, Failed, Started, StreamEvent
-from server.core.ports import CallTimeouts, EmbedBatch, EmbedCall, ListedModel, ProviderCall, ProviderTarget, TokenCount
+from server.core.ports import (
+    CallTimeouts,
+    EmbedBatch,
+    EmbedCall,
+    EventStream,
+    ListedModel,
+    ProviderCall,
+    ProviderTarget,
+    TokenCount,
+)
 from server.providers.errors import request_id, scrub
 from server.providers.http import HttpResponse, Transport
 from server.providers.params import approximated
@@ -39,48 +49,17 @@ _REST_SECONDS: Final = 0.25
 class HttpChatProvider:
     """core's Provider, over a transport and a wire.
 
-    Iterate `chat` to its end, past the terminal event: that is what lets the connection be used again. Closing the
-    iterator earlier closes the connection at once.
+    Read `chat` to its end, past the terminal event: that is what lets the connection be used again. Closing the stream
+    earlier closes the connection at once.
     """
 
     def __init__(self, transport: Transport, wire: Wire) -> None:
         self._transport = transport
         self._wire = wire
 
-    async def chat(self, call: ProviderCall) -> AsyncGenerator[Sequence[StreamEvent]]:
+    def chat(self, call: ProviderCall) -> EventStream:
         """As the port says. One batch for each read of the connection, adjacent deltas of a block joined."""
-        refuse_foreign_parts(call.request, self._wire.dialect_of(call))
-        built = self._wire.build_request(call)
-        timeouts = call.timeouts if call.stream else _patient(call.timeouts)
-        started = False
-        call_id = ""
-        try:
-            async with self._transport.send(built.http, timeouts) as response:
-                call_id = request_id(response.headers)
-                if not _ok(response.status):
-                    raise await self._refusal(call.target, response)
-                dialect = self._wire.dialect_of(call)
-                warnings = built.warnings + foreign_members(call.request, dialect)
-                exchange = Exchange(call, response.status, response.headers, warnings, dialect)
-                if not call.stream:
-                    yield _scrubbed(self._wire.parse_response(exchange, await response.read(MAX_BODY_BYTES)), exchange)
-                    return
-                head = await _first(response)
-                if _is_document(head):
-                    yield _scrubbed(self._wire.parse_response(exchange, await _rest(head, response)), exchange)
-                    return
-                stream = _Stream(self._wire.stream_parser(exchange), response, head)
-                while batch := await stream.next():
-                    if not started and type(batch[0]) is Failed:
-                        raise batch[0].error
-                    started = True
-                    yield _scrubbed(batch, exchange)
-        except DragomanError as error:
-            if isinstance(error, ProviderError):
-                scrub(error, call.target, request_id=call_id)
-            if not started:
-                raise
-            yield [Failed(error)]
+        return _Answer(self._transport, self._wire, call)
 
     async def embed(self, call: EmbedCall) -> AsyncGenerator[EmbedBatch]:
         """As the port says. Requests go out some at a time; of those beside a failed one, what was answered counts."""
@@ -106,7 +85,7 @@ class HttpChatProvider:
             async with self._transport.send(piece.http, timeouts) as response:
                 call_id = request_id(response.headers)
                 if not _ok(response.status):
-                    raise await self._refusal(call.target, response)
+                    raise await _refusal(self._wire, call.target, response)
                 exchange = EmbedExchange(call, piece, response.headers)
                 answer = self._wire.parse_embed(exchange, await response.read(MAX_BODY_BYTES))
                 return _batch(exchange, answer, call_id)
@@ -124,7 +103,7 @@ class HttpChatProvider:
             async with self._transport.send(built.http, call.timeouts) as response:
                 call_id = request_id(response.headers)
                 if not _ok(response.status):
-                    raise await self._refusal(call.target, response)
+                    raise await _refusal(self._wire, call.target, response)
                 found = self._wire.parse_count(await response.read(MAX_BODY_BYTES))
         except ProviderError as error:
             scrub(error, call.target, request_id=call_id)
@@ -140,7 +119,7 @@ class HttpChatProvider:
                 request = self._wire.build_list_models(target, page)
                 async with self._transport.send(request, timeouts) as response:
                     if not _ok(response.status):
-                        raise await self._refusal(target, response)
+                        raise await _refusal(self._wire, target, response)
                     found = self._wire.parse_models(await response.read(MAX_BODY_BYTES), page)
                 models.extend(found.models)
                 page = found.next_page
@@ -170,52 +149,125 @@ class HttpChatProvider:
             scrub(error, target)
             raise
 
-    async def _refusal(self, target: ProviderTarget, response: HttpResponse) -> ProviderError:
-        body = await _bounded(response)
-        return self._wire.map_error(target, response.status, response.headers, body)
 
+class _Answer:
+    """An EventStream: one call, sent when its first events are asked for, and what comes back as events.
 
-class _Stream:
-    """The body of a streamed answer as batches of events: one for each read that completes any.
-
-    Not a generator, and no generator below it: each event of a stream passes every layer that there is.
+    An object and no generator, and none below it: each event of a stream passes every layer that there is.
     """
 
-    __slots__ = ("_chunk", "_has_content", "_over", "_parser", "_response")
+    __slots__ = ("_begun", "_call", "_head", "_headers", "_parser", "_response", "_sending", "_spoken", "_started",
+                 "_transport", "_wire")  # fmt: skip
 
-    def __init__(self, parser: StreamParser, response: HttpResponse, head: bytes) -> None:
-        self._parser = parser
-        self._response = response
-        self._chunk = head
-        self._has_content = False
-        self._over = False
+    def __init__(self, transport: Transport, wire: Wire, call: ProviderCall) -> None:
+        self._transport = transport
+        self._wire = wire
+        self._call = call
+        self._begun = False
+        self._sending: AbstractAsyncContextManager[HttpResponse] | None = None
+        self._response: HttpResponse | None = None
+        """None before the head has come, and again once the response is left."""
+        self._headers: Mapping[str, str] = {}
+        self._parser: StreamParser | None = None
+        """None for an answer that came whole."""
+        self._head = b""
+        self._spoken = False
+        self._started = False
 
-    async def next(self) -> Sequence[StreamEvent]:
-        """The next batch; none after the last, and the connection has then been read to its end."""
-        parser, response = self._parser, self._response
-        while not self._over:
-            if parser.finished:
-                self._over = True
-                await response.discard_rest(_REST_SECONDS)
-                break
-            try:
-                chunk = self._chunk or await response.receive()
-                self._chunk = b""
-                if not chunk:
-                    return self._end(None)
-                events = parser.feed(chunk)
-            except ProviderError as error:
-                return self._end(error)
-            if events:
-                if not self._has_content and any(type(event) is not Started for event in events):
-                    self._has_content = True
-                    response.mark_first_token()
-                return merge_deltas(events)
-        return ()
+    def __aiter__(self) -> Self:
+        return self
 
-    def _end(self, cut: ProviderError | None) -> list[StreamEvent]:
-        self._over = True
-        return _last_words(self._parser, cut)
+    async def __anext__(self) -> Sequence[StreamEvent]:
+        try:
+            events = [] if self._begun else await self._begin()
+            parser, response = self._parser, self._response
+            while not events:
+                if parser is None or response is None or parser.finished:
+                    await self._finish()
+                try:
+                    chunk = self._head or await response.receive()
+                    self._head = b""
+                    events = parser.feed(chunk) if chunk else await self._broken_off(parser, None)
+                except ProviderError as error:
+                    events = await self._broken_off(parser, error)
+            if not self._spoken:
+                self._note_content(events)
+            if type(events[-1]) is Failed:
+                self._check_failure(events[0], events[-1])
+            self._started = True
+            return events if len(events) == 1 else merge_deltas(events)
+        except DragomanError as error:
+            await self.aclose()
+            self._scrub(error)
+            if not self._started:
+                raise
+            return [Failed(error)]
+        except BaseException:
+            await self.aclose()
+            raise
+
+    async def aclose(self) -> None:
+        """Leave the response, if there is one: its connection is closed unless it was read to its end."""
+        self._begun = True
+        self._response = None
+        sending, self._sending = self._sending, None
+        if sending is not None:
+            await sending.__aexit__(None, None, None)
+
+    async def _begin(self) -> list[StreamEvent]:
+        """Send the call, and give the events of an answer that comes whole; none yet of a stream."""
+        self._begun = True
+        call, wire = self._call, self._wire
+        dialect = wire.dialect_of(call)
+        refuse_foreign_parts(call.request, dialect)
+        built = wire.build_request(call)
+        sending = self._transport.send(built.http, call.timeouts if call.stream else _patient(call.timeouts))
+        self._response = response = await sending.__aenter__()
+        self._sending, self._headers = sending, response.headers
+        if not _ok(response.status):
+            raise await _refusal(wire, call.target, response)
+        warnings = built.warnings + foreign_members(call.request, dialect)
+        exchange = Exchange(call, response.status, self._headers, warnings, dialect)
+        if call.stream:
+            self._head = await _first(response)
+            if not _is_document(self._head):
+                self._parser = wire.stream_parser(exchange)
+                return []
+            body = await _rest(self._head, response)
+        else:
+            body = await response.read(MAX_BODY_BYTES)
+        await self.aclose()
+        return wire.parse_response(exchange, body)
+
+    async def _finish(self) -> NoReturn:
+        """End the iteration. What is left of the body is read, so that the connection can be used again."""
+        if self._response is not None:
+            await self._response.discard_rest(_REST_SECONDS)
+        raise StopAsyncIteration
+
+    async def _broken_off(self, parser: StreamParser, cut: ProviderError | None) -> list[StreamEvent]:
+        """The last events of a body that has ended, or was cut, without the terminal one."""
+        await self.aclose()
+        return _last_words(parser, cut)
+
+    def _note_content(self, events: Sequence[StreamEvent]) -> None:
+        if self._response is not None and any(type(event) is not Started for event in events):
+            self._spoken = True
+            self._response.mark_first_token()
+
+    def _check_failure(self, first: StreamEvent, last: Failed) -> None:
+        """Make the error of a failed answer fit to leave; raise it where it came instead of an answer."""
+        if first is last and not self._started:
+            raise last.error
+        self._scrub(last.error)
+
+    def _scrub(self, error: DragomanError) -> None:
+        if isinstance(error, ProviderError):
+            scrub(error, self._call.target, request_id=request_id(self._headers))
+
+
+async def _refusal(wire: Wire, target: ProviderTarget, response: HttpResponse) -> ProviderError:
+    return wire.map_error(target, response.status, response.headers, await _bounded(response))
 
 
 def _ok(status: int) -> bool:
@@ -299,12 +351,3 @@ def _last_words(parser: StreamParser, cut: ProviderError | None) -> list[StreamE
     usage = events[-1].usage if type(events[-1]) is Failed else None
     kept = events[:-1] if usage is not None else events
     return [*merge_deltas(kept), Failed(cut) if usage is None else Failed(cut, usage)]
-
-
-def _scrubbed(events: Sequence[StreamEvent], exchange: Exchange) -> Sequence[StreamEvent]:
-    """The same events; the error of a Failed is made fit to leave."""
-    if events:
-        last = events[-1]
-        if type(last) is Failed and isinstance(last.error, ProviderError):
-            scrub(last.error, exchange.call.target, request_id=request_id(exchange.headers))
-    return events
