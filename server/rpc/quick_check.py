@@ -9,8 +9,9 @@ protovalidate has passed. What it does not know, and what is not clean, is proto
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from google.protobuf.descriptor import Descriptor, FieldDescriptor, OneofDescriptor
 from google.protobuf.message import Message
@@ -26,22 +27,41 @@ _CEL_BETWEEN = re.compile(r"(?:&&|\|\||==|!=|[!() ])*")
 _PATTERN = re.compile(r"\^(?:\(\?i:[a-z|]+\)|\[[A-Za-z0-9_.:-]+\]\{\d+,\d+\})\$")
 """Patterns that Python's `re` reads as protovalidate's RE2 does: `^(?i:a|b)$` and `^[a-z]{1,9}$`."""
 
-_Check = Callable[[Any], bool]
+_UNBOUNDED: Final = sys.maxsize - 1
+
+
+class _Check(NamedTuple):
+    """The rules of one field, as two that C answers: a call of Python's for each field of each message was half the
+    check.
+
+    lengths: of a text or a list; None where any will do. test: gives something true for a value that breaks no rule;
+    None where there is none.
+    """
+
+    lengths: range | None = None
+    test: Callable[[Any], object] | None = None
+
+    def passes(self, value: Any) -> bool:
+        """Whether a value breaks none of them."""
+        if self.lengths is not None and len(value) not in self.lengths:
+            return False
+        return self.test is None or bool(self.test(value))
 
 
 class _Field:
     """What is looked at in a field that is set.
 
-    check: of its value. type: of its messages. counts: how many of its type's needs it meets. in_shape, by_word:
-    whether it is part of the shape, and its value with it.
+    lengths, test: its `_Check`. type: of its messages. counts: how many of its type's needs it meets. in_shape,
+    by_word: whether it is part of the shape, and its value with it.
     """
 
-    __slots__ = ("by_word", "check", "counts", "in_shape", "name", "repeated", "type")
+    __slots__ = ("by_word", "counts", "in_shape", "lengths", "name", "repeated", "test", "type")
 
     def __init__(self, field: FieldDescriptor) -> None:
         self.name = field.name
         self.repeated = field.is_repeated
-        self.check: _Check | None = None
+        self.lengths: range | None = None
+        self.test: Callable[[Any], object] | None = None
         self.type: _Type | None = None
         self.counts = 0
         self.in_shape = False
@@ -62,6 +82,12 @@ class _Type:
         self.needs = 0
         self.shapes: set[tuple[str, ...]] | None = None
 
+    def learn(self, shape: list[str]) -> bool:
+        """Remember a shape that protovalidate has passed, as far as there is room."""
+        if self.shapes is not None and len(self.shapes) < MOST_SHAPES:
+            self.shapes.add(tuple(shape))
+        return True
+
 
 class QuickCheck:
     """`passes` says yes to a message only if protovalidate finds nothing in it."""
@@ -72,12 +98,12 @@ class QuickCheck:
     def passes(self, message: Message) -> bool:
         """Whether the message breaks no rule; False too where that is not known."""
         descriptor: Any = message.DESCRIPTOR  # upb's class, which only looks like Descriptor
-        return _walk(self._type(descriptor), message, learn=False)
+        return _walk(self._types.get(descriptor) or self._type(descriptor), (message,), learn=False)
 
     def learn(self, message: Message) -> None:
         """Remember the shapes in a message that protovalidate has passed."""
         descriptor: Any = message.DESCRIPTOR
-        _walk(self._type(descriptor), message, learn=True)
+        _walk(self._type(descriptor), (message,), learn=True)
 
     def _type(self, descriptor: Descriptor) -> _Type:
         made = self._types.get(descriptor)
@@ -96,59 +122,49 @@ class QuickCheck:
             made.shapes = set()
         made.needs = sum(map(_is_required, descriptor.oneofs))
         for field in descriptor.fields:
-            one = self._field(field)
+            check = _check(field.GetOptions().Extensions[validate_pb2.field])
+            one = self._field(field, check)
             if field.name in looked_at:
                 one.in_shape, one.by_word = True, looked_at[field.name]
-            needed = _needed(field, one.check)
+            needed = _needed(field, check)
             made.needs += needed
             one.counts = needed + _is_required(field.containing_oneof)
-            if one.check or one.type or one.counts or one.in_shape:
+            if check or one.type or one.counts or one.in_shape:
                 made.fields[field] = one
 
-    def _field(self, field: FieldDescriptor) -> _Field:
+    def _field(self, field: FieldDescriptor, check: _Check | None) -> _Field:
         one = _Field(field)
-        one.check = _check(field.GetOptions().Extensions[validate_pb2.field])
+        if check is not None:
+            one.lengths, one.test = check
         if field.message_type is not None and any(map(_has_rules, _reachable(field.message_type))):
             if field.message_type.GetOptions().map_entry:
-                one.check = _never
+                one.test = _never
             else:
                 one.type = self._type(field.message_type)
         return one
 
 
-def _walk(rules: _Type, message: Message, *, learn: bool) -> bool:
-    needs, shape = rules.needs, []
-    for field, value in message.ListFields():
-        one = rules.fields.get(field)
-        if one is None:
-            continue
-        if one.check is not None and not one.check(value):
-            return False
-        if one.type is not None and not _walk_all(one.type, value if one.repeated else (value,), learn=learn):
-            return False
-        needs -= one.counts
-        if one.in_shape:
-            shape.append(one.name)
-            if one.by_word:
-                shape.append(value)
-    if needs:
-        return False
-    return rules.shapes is None or _is_known(rules.shapes, tuple(shape), learn=learn)
-
-
-def _walk_all(rules: _Type, messages: Iterable[Message], *, learn: bool) -> bool:
-    for message in messages:  # noqa: SIM110 - `all` over a generator takes half as long again
-        if not _walk(rules, message, learn=learn):
+def _walk(rules: _Type, messages: Iterable[Message], *, learn: bool) -> bool:
+    """Whether all of these messages of one type are clean. One call for a list of them, none for their fields."""
+    for message in messages:
+        needs = rules.needs
+        shape: list[str] = []
+        for field, value in message.ListFields():
+            one = rules.fields.get(field)
+            if one is None:
+                continue
+            if one.lengths is not None and len(value) not in one.lengths:
+                return False
+            if one.test is not None and not one.test(value):
+                return False
+            if one.type is not None and not _walk(one.type, value if one.repeated else (value,), learn=learn):
+                return False
+            needs -= one.counts
+            if one.in_shape:
+                shape += (one.name, value if one.by_word else "")
+        if needs or not (rules.shapes is None or tuple(shape) in rules.shapes or (learn and rules.learn(shape))):
             return False
     return True
-
-
-def _is_known(shapes: set[tuple[str, ...]], shape: tuple[str, ...], *, learn: bool) -> bool:
-    if shape in shapes:
-        return True
-    if learn and len(shapes) < MOST_SHAPES:
-        shapes.add(shape)
-    return learn
 
 
 # --- reading the contract's rules -------------------------------------------------------------------------------------
@@ -188,7 +204,7 @@ def _needed(field: FieldDescriptor, check: _Check | None) -> bool:
         return True
     if field.has_presence or check is None or rules.ignore == validate_pb2.IGNORE_IF_ZERO_VALUE:
         return False
-    return not check([] if field.is_repeated else field.default_value)
+    return not check.passes([] if field.is_repeated else field.default_value)
 
 
 def _never(_value: object) -> bool:
@@ -196,61 +212,65 @@ def _never(_value: object) -> bool:
 
 
 def _check(rules: validate_pb2.FieldRules) -> _Check | None:
-    """The rules of a field as one question, None where it has none; `_never` for rules that are not understood."""
+    """The rules of a field, None where it has none; `_NEVER` for rules that are not understood."""
     kind = rules.WhichOneof("type")
     odd = rules.ignore not in (validate_pb2.IGNORE_UNSPECIFIED, validate_pb2.IGNORE_IF_ZERO_VALUE)
     if odd or _given(rules) - {"required", "ignore", kind}:
-        return _never
+        return _NEVER
     match kind:
         case None:
             return None
         case "string":
             return _string(rules.string)
         case "int32":
-            return _range(rules.int32)
+            return _integer(rules.int32)
         case "double":
-            return _range(rules.double)
+            return _double(rules.double)
         case "repeated":
             return _repeated(rules.repeated)
         case _:
-            return _never
+            return _NEVER
+
+
+_NEVER: Final = _Check(test=_never)
 
 
 def _string(rules: validate_pb2.StringRules) -> _Check:
     given = _given(rules)
-    least, most = rules.min_len, rules.max_len
-    if given == {"max_len"}:
-        return lambda value: len(value) <= most
-    if given == {"min_len"}:
-        return lambda value: len(value) >= least
-    if given == {"min_len", "max_len"}:
-        return lambda value: least <= len(value) <= most
+    if given and given <= {"min_len", "max_len"}:
+        return _Check(range(rules.min_len, (rules.max_len if "max_len" in given else _UNBOUNDED) + 1))
     if given == {"in"}:
-        return frozenset(getattr(rules, "in")).__contains__
+        return _Check(test=frozenset(getattr(rules, "in")).__contains__)
     if given == {"pattern"} and _PATTERN.fullmatch(rules.pattern):
-        match = re.compile(rules.pattern, re.ASCII).fullmatch
-        return lambda value: match(value) is not None
-    return _never
+        return _Check(test=re.compile(rules.pattern, re.ASCII).fullmatch)
+    return _NEVER
 
 
-def _range(rules: validate_pb2.Int32Rules | validate_pb2.DoubleRules) -> _Check:
+def _integer(rules: validate_pb2.Int32Rules) -> _Check:
+    given = _given(rules)
+    if given == {"gte"}:
+        return _Check(test=range(rules.gte, _UNBOUNDED).__contains__)
+    if given == {"gte", "lte"} and rules.gte <= rules.lte:  # the other way round it means outside of the two
+        return _Check(test=range(rules.gte, rules.lte + 1).__contains__)
+    return _NEVER
+
+
+def _double(rules: validate_pb2.DoubleRules) -> _Check:
     given = _given(rules)
     least, most = rules.gte, rules.lte
     if given == {"gte"}:
-        return lambda value: value >= least
-    if given == {"gte", "lte"} and least <= most:  # the other way round it means outside of the two
-        return lambda value: least <= value <= most
-    return _never
+        return _Check(test=lambda value: value >= least)
+    if given == {"gte", "lte"} and least <= most:  # as with integers
+        return _Check(test=lambda value: least <= value <= most)
+    return _NEVER
 
 
 def _repeated(rules: validate_pb2.RepeatedRules) -> _Check:
     if _given(rules) - {"min_items", "max_items", "items"}:
-        return _never
-    least, most = rules.min_items, rules.max_items if rules.HasField("max_items") else float("inf")
+        return _NEVER
+    lengths = range(rules.min_items, (rules.max_items if rules.HasField("max_items") else _UNBOUNDED) + 1)
     item = _check(rules.items)
-    if item is None:
-        return lambda value: least <= len(value) <= most
-    return lambda value: least <= len(value) <= most and all(map(item, value))
+    return _Check(lengths, None if item is None else lambda values: all(map(item.passes, values)))
 
 
 def _reachable(descriptor: Descriptor) -> Iterator[Descriptor]:

@@ -17,6 +17,8 @@ ROLE_PARTS: Mapping[str, frozenset[str]] = {
 }
 """Which parts a turn can hold, by its role."""
 
+MOST_INT32 = 2**31
+
 _CACHEABLE = frozenset({"text", "image", "document", "tool_call"})
 
 _MEDIA_FIELDS: Mapping[str, frozenset[str]] = {
@@ -131,19 +133,18 @@ _FROM_PROTO: Mapping[str, Callable[[Any, m.CacheControl | None, str], m.Part]] =
 def fill_answer(turn: pb.Message, message: m.Message) -> None:
     """An answer as a turn of the contract: content and tool_calls where they say everything, else parts."""
     turn.role = message.role
-    texts = [part for part in message.parts if isinstance(part, m.Text)]
-    calls = [part for part in message.parts if isinstance(part, m.ToolCall)]
-    if message.parts == (*texts, *calls) and _is_plain(texts) and not any(call.cache for call in calls):
-        if texts:
-            turn.content = texts[0].text
+    parts = message.parts
+    first = parts[0] if parts else None
+    text = first.text if isinstance(first, m.Text) and first == m.Text(first.text) else ""
+    others = parts[1:] if text else parts
+    calls = [part for part in others if isinstance(part, m.ToolCall) and part.cache is None] if others else []
+    if len(calls) < len(others):
+        turn.parts.extend(map(_part_to_proto, parts))
+        return
+    if text:
+        turn.content = text
+    if calls:
         turn.tool_calls.extend(map(tool_call_to_proto, calls))
-    else:
-        turn.parts.extend(map(_part_to_proto, message.parts))
-
-
-def _is_plain(texts: list[m.Text]) -> bool:
-    """Whether `content` can stand for these texts and be read as them again."""
-    return not texts or (len(texts) == 1 and texts[0].text != "" and texts[0] == m.Text(texts[0].text))
 
 
 def tool_call_to_proto(call: m.ToolCall) -> pb.ToolCall:
@@ -171,7 +172,7 @@ def citation_to_proto(citation: m.Citation) -> pb.Citation:
 
 def int32(number: int | None) -> int | None:
     """`number` if the contract's counters can hold it; a count beyond 2^31 is no count, so it is as if not reported."""
-    return number if number is not None and -(2**31) <= number < 2**31 else None
+    return number if number is not None and -MOST_INT32 <= number < MOST_INT32 else None
 
 
 def _part_to_proto(part: m.Part) -> pb.Part:

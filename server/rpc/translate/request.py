@@ -43,32 +43,39 @@ _ROLES: Mapping[str, m.Role] = {
 
 
 def chat_request(request: pb.ChatRequest, *, stream: bool) -> m.ChatRequest:
-    """One request of Chat (stream) or Complete. Raises InvalidRequest."""
-    _check_stream(request, stream)
-    # Lists, as a generator costs a call of one turn more than the turn itself.
-    messages = tuple([_message(message, f"messages[{n}]") for n, message in enumerate(request.messages)])
-    tools = tuple([_tool(tool, f"tools[{n}]") for n, tool in enumerate(request.tools)])
-    hosted = tuple([_hosted_tool(tool, f"server_tools[{n}]") for n, tool in enumerate(request.server_tools)])
-    if tools or request.HasField("tool_choice"):
+    """One request of Chat (stream) or Complete. Raises InvalidRequest.
+
+    What a request does not have is asked for, not called for: most have few of these fields.
+    """
+    has = request.HasField
+    if has("stream") and request.stream != stream:
+        raise _wrong_stream(request.stream)
+    messages = _messages(request.messages)
+    tools = tuple([_tool(tool, f"tools[{n}]") for n, tool in enumerate(request.tools)]) if request.tools else ()
+    hosted = _hosted_tools(request.server_tools) if request.server_tools else ()
+    if tools or has("tool_choice"):
         _check_tool_names(tools, hosted, request)
     options = ""
-    if request.HasField("provider_options"):
+    if has("provider_options"):
         options = structs.object_json(request.provider_options, "provider_options", "send it as a string")
-    scalars = {name: getattr(request, name) for name in _SCALARS if request.HasField(name)}  # type: ignore[arg-type]
+    scalars: dict[str, Any] = {}
+    for name in _SCALARS:
+        if has(name):  # type: ignore[arg-type]
+            scalars[name] = getattr(request, name)
     return m.ChatRequest(
         messages=messages,
         model=request.model,
         provider=request.provider.lower() or None,
         provider_name=request.provider_name or None,
         legacy=request.legacy,
-        system=_system(request, messages),
+        system=_system(request, messages) if request.instructions or request.system_prompt else None,
         stop=tuple(request.stop),
         user=request.user or None,
         tools=tools,
         hosted_tools=hosted,
-        tool_choice=_tool_choice(request),
-        response_format=_response_format(request),
-        thinking=_thinking(request),
+        tool_choice=_tool_choice(request.tool_choice) if has("tool_choice") else None,
+        response_format=_response_format(request.response_format) if has("response_format") else None,
+        thinking=_thinking(request.thinking) if has("thinking") else None,
         provider_options=options,
         **scalars,
     )
@@ -87,14 +94,12 @@ def generate_request(request: llm_pb.GenerateRequest) -> m.ChatRequest:
     )
 
 
-def _check_stream(request: pb.ChatRequest, stream: bool) -> None:
-    if not request.HasField("stream") or request.stream == stream:
-        return
-    if request.stream:
+def _wrong_stream(asked: bool) -> InvalidRequest:
+    if asked:
         how = "a stream is asked for with 'Accept: text/event-stream', or by the Chat RPC (got true on a unary call)"
     else:
         how = "a whole answer is asked for without 'Accept: text/event-stream', or by the Complete RPC (got false)"
-    raise InvalidRequest.field("stream", how)
+    return InvalidRequest.field("stream", how)
 
 
 def _system(request: pb.ChatRequest, messages: Sequence[m.Message]) -> str | None:
@@ -107,20 +112,32 @@ def _system(request: pb.ChatRequest, messages: Sequence[m.Message]) -> str | Non
 # --- turns ------------------------------------------------------------------------------------------------------------
 
 
-def _message(message: pb.Message, path: str) -> m.Message:
-    role = _ROLES[message.role]
+def _messages(messages: Sequence[pb.Message]) -> tuple[m.Message, ...]:
+    made: list[m.Message] = []
+    for number, message in enumerate(messages):
+        role = _ROLES[message.role]
+        # Nearly all turns are a text and nothing else, which needs no look at the rest.
+        if message.content and role != "tool" and not message.tool_calls and not message.is_error:
+            made.append(m.Message(role, (m.Text(message.content),), message.name or None))
+        else:
+            made.append(_message(message, role, f"messages[{number}]"))
+    return tuple(made)
+
+
+def _message(message: pb.Message, role: m.Role, path: str) -> m.Message:
     if message.is_error and role != "tool":
         raise InvalidRequest.field(f"{path}.is_error", "only a message with role tool reports a tool's failure")
     parts: tuple[m.Part, ...]
     if message.content:
         parts = (m.Text(message.content),)
     else:
-        parts = tuple(part_from_proto(part, role, f"{path}.parts[{n}]") for n, part in enumerate(message.parts))
+        parts = tuple([part_from_proto(part, role, f"{path}.parts[{n}]") for n, part in enumerate(message.parts)])
     if role == "tool":
         # ROLE_PARTS lets only these three kinds through.
         content = cast("tuple[m.Text | m.Image | m.Document, ...]", parts)
         return m.Message("tool", (m.ToolResult(message.tool_call_id, content, message.is_error, message.name or None),))
-    parts += tuple(map(tool_call_from_proto, message.tool_calls))
+    if message.tool_calls:
+        parts += tuple(map(tool_call_from_proto, message.tool_calls))
     if not parts and role != "assistant":
         raise InvalidRequest.field(f"{path}.content", f"must not be empty in a message with role {message.role}")
     return m.Message(role, parts, message.name or None)
@@ -148,6 +165,10 @@ def _parameters(function: pb.FunctionDefinition, path: str) -> str | None:
     return structs.schema_json(function.parameters, f"{path}.parameters", "send the schema as parameters_json")
 
 
+def _hosted_tools(tools: Sequence[struct_pb2.Value]) -> tuple[m.HostedTool, ...]:
+    return tuple([_hosted_tool(tool, f"server_tools[{n}]") for n, tool in enumerate(tools)])
+
+
 def _hosted_tool(tool: struct_pb2.Value, path: str) -> m.HostedTool:
     if tool.WhichOneof("kind") == "string_value":
         members: dict[str, Any] = {"type": tool.string_value}
@@ -173,20 +194,14 @@ def _check_tool_names(tools: Sequence[m.Tool], hosted: Sequence[m.HostedTool], r
         raise InvalidRequest.field("tool_choice.name", "must be the name of one of the tools")
 
 
-def _tool_choice(request: pb.ChatRequest) -> m.ToolChoice | None:
-    if not request.HasField("tool_choice"):
-        return None
-    choice = request.tool_choice
+def _tool_choice(choice: pb.ToolChoice) -> m.ToolChoice:
     return m.ToolChoice(choice.mode, choice.name or None)  # type: ignore[arg-type]  # the contract's rule lists them
 
 
 # --- form of the answer -----------------------------------------------------------------------------------------------
 
 
-def _response_format(request: pb.ChatRequest) -> m.ResponseFormat | None:
-    if not request.HasField("response_format"):
-        return None
-    form = request.response_format
+def _response_format(form: pb.ResponseFormat) -> m.ResponseFormat:
     if form.type != "json_schema":
         return m.ResponseFormat(form.type)  # type: ignore[arg-type]  # the contract's rule lists them
     schema = form.json_schema
@@ -199,10 +214,7 @@ def _response_format(request: pb.ChatRequest) -> m.ResponseFormat | None:
     return m.ResponseFormat("json_schema", schema.name, text, strict, schema.description or None)
 
 
-def _thinking(request: pb.ChatRequest) -> m.Thinking | None:
-    if not request.HasField("thinking"):
-        return None
-    thinking = request.thinking
+def _thinking(thinking: pb.Thinking) -> m.Thinking:
     return m.Thinking(
         thinking.type,  # type: ignore[arg-type]  # the contract's rule lists them
         thinking.budget_tokens if thinking.HasField("budget_tokens") else None,

@@ -9,7 +9,7 @@ from dragoman.v1 import llm_service_pb2 as llm_pb
 from dragoman.v1 import usage_pb2
 from server.core.events import Usage, Warning
 from server.core.stream import ChatResponse
-from server.rpc.translate.parts import fill_answer, int32, tool_call_to_proto
+from server.rpc.translate.parts import MOST_INT32, fill_answer, tool_call_to_proto
 from server.rpc.translate.structs import fill_struct
 
 PLAIN_TEXT = "text/plain; charset=utf-8"
@@ -72,8 +72,8 @@ def fill_usage(target: usage_pb2.Usage, usage: Usage) -> None:
     """`usage`, in its place."""
     target.SetInParent()  # also where nothing was counted
     for name in Usage.__struct_fields__:
-        count = int32(getattr(usage, name))
-        if count is not None:
+        count = getattr(usage, name)
+        if count is not None and -MOST_INT32 <= count < MOST_INT32:  # beyond it is no count, as if not reported
             setattr(target, name, count)
 
 

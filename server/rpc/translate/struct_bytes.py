@@ -13,7 +13,7 @@ Source: google/protobuf/struct.proto, and the encoding that protobuf documents f
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any, Final
 
@@ -28,60 +28,63 @@ _double = struct.Struct("<cd").pack
 def add_struct(holder: Message, number: int, members: Mapping[str, Any]) -> None:
     """Set the holder's field with this number, which is a Struct. Members: what JSON has; integers that a double cannot
     hold become strings, as proto JSON writes 64-bit numbers."""
-    holder.MergeFromString(_field(_varint(number << 3 | 2), _struct(members)))
+    data = _struct(members)
+    holder.MergeFromString(_LENGTH[number << 3 | 2] + _LENGTH[len(data)] + data)
 
 
 def _struct(members: Mapping[str, Any]) -> bytes:
-    return b"".join([_field(b"\x0a", _name(name) + _field(b"\x12", _value(value))) for name, value in members.items()])
+    """One loop: with a function for each field on the way a usage was 45 calls, and is 3."""
+    entries = []
+    for name, value in members.items():
+        if type(value) is int and -SAFE_INTEGER < value < SAFE_INTEGER:
+            data = _double(b"\x11", value)
+        elif type(value) is str:
+            text = value.encode()
+            data = b"\x1a" + _LENGTH[len(text)] + text
+        else:
+            data = _value(value)
+        entry = _name(name) + b"\x12" + _LENGTH[len(data)] + data
+        entries.append(b"\x0a" + _LENGTH[len(entry)] + entry)
+    return b"".join(entries)
 
 
 @lru_cache(maxsize=1024)
 def _name(name: str) -> bytes:
     """A member's name as its entry's key. Providers send the same names again and again."""
-    return _field(b"\x0a", name.encode())
+    data = name.encode()
+    return b"\x0a" + _LENGTH[len(data)] + data
 
 
 def _value(value: Any) -> bytes:
-    return _VALUES[type(value)](value)
+    match value:
+        case None:
+            return b"\x08\x00"
+        case bool():
+            return b"\x20\x01" if value else b"\x20\x00"
+        case int() if -SAFE_INTEGER < value < SAFE_INTEGER:
+            return _double(b"\x11", value)
+        case float():
+            return _double(b"\x11", value)
+        case dict():
+            tag, data = b"\x2a", _struct(value)
+        case list():
+            items = [_value(item) for item in value]
+            tag, data = b"\x32", b"".join([b"\x0a" + _LENGTH[len(item)] + item for item in items])
+        case _:  # a text, or an integer that a double cannot hold
+            tag, data = b"\x1a", str(value).encode()
+    return tag + _LENGTH[len(data)] + data
 
 
-def _integer(value: int) -> bytes:
-    return _double(b"\x11", value) if -SAFE_INTEGER < value < SAFE_INTEGER else _text(str(value))
+class _Varints(dict[int, bytes]):
+    """Numbers as protobuf writes lengths and tags; those that are not held are worked out."""
+
+    def __missing__(self, number: int) -> bytes:
+        found = bytearray()
+        while number > 0x7F:
+            found.append(number & 0x7F | 0x80)
+            number >>= 7
+        found.append(number)
+        return bytes(found)
 
 
-def _text(value: str) -> bytes:
-    return _field(b"\x1a", value.encode())
-
-
-def _list(values: list[Any]) -> bytes:
-    return _field(b"\x32", b"".join([_field(b"\x0a", _value(value)) for value in values]))
-
-
-_VALUES: Final[Mapping[type, Callable[[Any], bytes]]] = {
-    str: _text,
-    int: _integer,
-    float: lambda value: _double(b"\x11", value),
-    bool: lambda value: b"\x20\x01" if value else b"\x20\x00",
-    type(None): lambda _value: b"\x08\x00",
-    dict: lambda members: _field(b"\x2a", _struct(members)),
-    list: _list,
-}
-
-
-def _field(tag: bytes, data: bytes) -> bytes:
-    """A length-delimited field."""
-    return tag + _varint(len(data)) + data
-
-
-def _varint(number: int) -> bytes:
-    if number < 0x80:
-        return _SMALL[number]
-    found = bytearray()
-    while number > 0x7F:
-        found.append(number & 0x7F | 0x80)
-        number >>= 7
-    found.append(number)
-    return bytes(found)
-
-
-_SMALL: Final = tuple(bytes((number,)) for number in range(0x80))
+_LENGTH: Final = _Varints((number, bytes((number,))) for number in range(0x80))
