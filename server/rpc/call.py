@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 import re
-from dataclasses import dataclass, field
 
 import grpc
+import msgspec
 
 from server.core.access import Principal
 from server.core.errors import DragomanError
@@ -22,8 +22,7 @@ IN_BAND_TRANSPORTS = frozenset({"rest", "sse"})
 """Values of `x-dragoman-transport`, which only the proxy sets, whose callers see no trailers."""
 
 
-@dataclass(slots=True)
-class Call:
+class Call(msgspec.Struct):
     """Handed to the handlers of this project's services in the place of grpc's context.
 
     transport: `rest`, `sse` or `grpc` as a trusted proxy says, "" for a direct caller. peers: says who is connected.
@@ -37,13 +36,13 @@ class Call:
     context: CallContext
     peers: Peers
     principal: Principal | None = None
-    trailing: list[tuple[str, str | bytes]] = field(default_factory=list)
+    trailing: list[tuple[str, str | bytes]] = []
     code: grpc.StatusCode = grpc.StatusCode.OK
     reason: str = ""
     workspace_id: str = ""
     provider: str = ""
     model: str = ""
-    usage: Usage = field(default_factory=Usage)
+    usage: Usage = Usage()
 
     @staticmethod
     def of(context: object) -> Call:

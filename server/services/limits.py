@@ -12,6 +12,8 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
+import msgspec
+
 from server.core.access import Principal
 from server.core.errors import LimitExceeded
 
@@ -72,7 +74,7 @@ class FailedAttempts:
             del self._empty_at[oldest]
 
 
-class Slot(NamedTuple):
+class Slot(msgspec.Struct, frozen=True):
     """One call in flight, as what it is counted. size: bytes of its message."""
 
     key_id: str
@@ -109,24 +111,21 @@ class CallsInFlight:
             raise _too_many("key", of_key, size, self._key_calls, self._key_bytes)
         if of_workspace[0] >= self._workspace_calls or of_workspace[1] + size > self._workspace_bytes:
             raise _too_many("workspace", of_workspace, size, self._workspace_calls, self._workspace_bytes)
-        _count(self._keys, key_id, of_key, 1, size)
-        _count(self._workspaces, workspace, of_workspace, 1, size)
+        of_key[0] += 1
+        of_key[1] += size
+        of_workspace[0] += 1
+        of_workspace[1] += size
+        self._keys[key_id], self._workspaces[workspace] = of_key, of_workspace
         return Slot(key_id, workspace, size)
 
     def leave(self, slot: Slot) -> None:
         """The call has ended, however."""
-        key_id, workspace, size = slot
-        _count(self._keys, key_id, self._keys[key_id], -1, -size)
-        _count(self._workspaces, workspace, self._workspaces[workspace], -1, -size)
-
-
-def _count(counts: dict[str, list[int]], name: str, held: list[int], calls: int, size: int) -> None:
-    held[0] += calls
-    held[1] += size
-    if held[0]:
-        counts[name] = held
-    else:
-        del counts[name]
+        for counts, name in ((self._keys, slot.key_id), (self._workspaces, slot.workspace)):
+            held = counts[name]
+            held[0] -= 1
+            held[1] -= slot.size
+            if not held[0]:
+                del counts[name]
 
 
 def _too_many(whose: str, held: Sequence[int], size: int, most_calls: float, most_bytes: float) -> LimitExceeded:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from server.core.endpoint import EndpointPolicy
 from server.core.errors import InvalidRequest, NotConfigured
 from server.core.ports import ProviderTarget, Vault
-from server.core.provider_config import ProviderConfig, SecretField, needs_credential, needs_endpoint
-from server.core.secret import Secret
+from server.core.provider_config import ProviderConfig, needs_credential, needs_endpoint
 
 _MOST_CHECKED = 4096
 
@@ -26,8 +25,10 @@ class Targets:
         may not connect to (any more).
         """
         self._require(config)
-        key = self._open(config, "key", config.sealed_key)
-        secret = self._open(config, "secret", config.sealed_secret)
+        open_sealed, workspace_id, config_id = self._vault.open, config.workspace_id, config.id
+        sealed_key, sealed_secret = config.sealed_key, config.sealed_secret
+        key = None if sealed_key is None else open_sealed(workspace_id, config_id, "key", sealed_key)
+        secret = None if sealed_secret is None else open_sealed(workspace_id, config_id, "secret", sealed_secret)
         if secret is None:
             key, secret = None, key
         return ProviderTarget(
@@ -55,9 +56,6 @@ class Targets:
             if len(self._checked) >= _MOST_CHECKED:
                 self._checked.clear()
             self._checked.add(config.endpoint)
-
-    def _open(self, config: ProviderConfig, field: SecretField, sealed: bytes | None) -> Secret | None:
-        return None if sealed is None else self._vault.open(config.workspace_id, config.id, field, sealed)
 
 
 def _lacking(config: ProviderConfig, what: str, mend: str) -> NotConfigured:

@@ -25,17 +25,17 @@ class UsageRecorder(Periodic):
 
     def record(self, config_id: str, usage: Usage, *, failed: bool) -> None:
         """Count one call that was sent to a provider."""
-        self._add(
-            ConfigStats(
-                config_id=config_id,
-                calls=1,
-                errors=int(failed),
-                prompt_tokens=usage.prompt_tokens or 0,
-                completion_tokens=usage.completion_tokens or 0,
-                cached_tokens=usage.cached_tokens or 0,
-                reasoning_tokens=usage.reasoning_tokens or 0,
-            )
+        row = ConfigStats(
+            config_id=config_id,
+            calls=1,
+            errors=int(failed),
+            prompt_tokens=usage.prompt_tokens or 0,
+            completion_tokens=usage.completion_tokens or 0,
+            cached_tokens=usage.cached_tokens or 0,
+            reasoning_tokens=usage.reasoning_tokens or 0,
         )
+        before = self._pending.get(config_id)
+        self._pending[config_id] = row if before is None else before.plus(row)
 
     async def flush(self) -> None:
         """Write what is pending. Raises Unavailable when the store cannot be reached; then nothing is lost."""
@@ -46,10 +46,7 @@ class UsageRecorder(Periodic):
             try:
                 await self._store.add(list(written.values()))
             except BaseException:
-                for row in written.values():
-                    self._add(row)
+                for config_id, row in written.items():
+                    newer = self._pending.get(config_id)
+                    self._pending[config_id] = row if newer is None else newer.plus(row)
                 raise
-
-    def _add(self, row: ConfigStats) -> None:
-        before = self._pending.get(row.config_id)
-        self._pending[row.config_id] = row if before is None else before.plus(row)

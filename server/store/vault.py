@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
 import hmac
 import logging
 from collections.abc import Callable, Sequence
@@ -66,8 +65,9 @@ class DatabaseVault:
         return ring.seal(value.reveal().encode(), Purpose.CREDENTIAL, workspace_id, config_id, field)
 
     def open(self, workspace_id: str, config_id: str, field: SecretField, sealed: bytes) -> Secret:
+        ring = self._data_keys.get(workspace_id) or self._ring(workspace_id)
         try:
-            value = self._ring(workspace_id).open(sealed, Purpose.CREDENTIAL, workspace_id, config_id, field)
+            value = ring.open(sealed, Purpose.CREDENTIAL, workspace_id, config_id, field)
         except CipherError as exc:
             raise InternalError("A stored credential cannot be opened.") from exc
         return Secret(value.decode())
@@ -189,12 +189,10 @@ class PepperedHasher:
     """The KeyHasher port: HMAC-SHA256 with the pepper. Finding a digest in a dict compares no key byte by byte."""
 
     def __init__(self, pepper: Key) -> None:
-        self._keyed = hmac.new(pepper.material(), digestmod=hashlib.sha256)
+        self._pepper = pepper.material()
 
     def digest(self, key: str) -> bytes:
-        keyed = self._keyed.copy()
-        keyed.update(key.encode("utf-8", "surrogatepass"))
-        return keyed.digest()
+        return hmac.digest(self._pepper, key.encode("utf-8", "surrogatepass"), "sha256")
 
 
 async def open_hasher(database: Database, master: Keyring, *, now: datetime) -> PepperedHasher:
