@@ -190,12 +190,12 @@ class _Answer:
                     events = parser.feed(chunk) if chunk else await self._broken_off(parser, None)
                 except ProviderError as error:
                     events = await self._broken_off(parser, error)
-            if not self._spoken:
-                self._note_content(events)
+            if response is not None and not self._spoken:
+                self._note_content(response, events)
             if type(events[-1]) is Failed:
                 self._check_failure(events[0], events[-1])
             self._started = True
-            return events if len(events) == 1 else merge_deltas(events)
+            return events if parser is None or len(events) == 1 else merge_deltas(events)
         except DragomanError as error:
             await self.aclose()
             self._scrub(error)
@@ -250,10 +250,10 @@ class _Answer:
         await self.aclose()
         return _last_words(parser, cut)
 
-    def _note_content(self, events: Sequence[StreamEvent]) -> None:
-        if self._response is not None and any(type(event) is not Started for event in events):
+    def _note_content(self, response: HttpResponse, events: Sequence[StreamEvent]) -> None:
+        if any(type(event) is not Started for event in events):
             self._spoken = True
-            self._response.mark_first_token()
+            response.mark_first_token()
 
     def _check_failure(self, first: StreamEvent, last: Failed) -> None:
         """Make the error of a failed answer fit to leave; raise it where it came instead of an answer."""

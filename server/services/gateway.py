@@ -100,7 +100,11 @@ class Gateway:
         """Every input's vector. Raises DragomanError; what the provider had counted until then is recorded too."""
         route, target = self._route(caller, workspace_id, request, kind="embedding")
         call = EmbedCall(
-            target=target, request=request, model=route.model, info=route.info, timeouts=self._within(timeout)
+            target=target,
+            request=request,
+            model=route.model,
+            info=route.info,
+            timeouts=msgspec.structs.replace(self._timeouts, total=timeout),
         )
         batches: list[EmbedBatch] = []
         failed = True
@@ -146,7 +150,7 @@ class Gateway:
             model=route.model,
             info=route.info,
             stream=stream,
-            timeouts=self._within(timeout),
+            timeouts=msgspec.structs.replace(self._timeouts, total=timeout),
         )
 
     def _route(
@@ -164,9 +168,6 @@ class Gateway:
         if caller.allowed_models:
             require_allowed(caller.allowed_models, *route.ids())
         return route, self._targets.open(route.config, wire=route.wire)
-
-    def _within(self, timeout: float | None) -> CallTimeouts:
-        return msgspec.structs.replace(self._timeouts, total=timeout)
 
 
 def _joined(call: EmbedCall, batches: Sequence[EmbedBatch]) -> EmbedResponse:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
@@ -22,6 +24,7 @@ from server.core.errors import (
 from server.core.events import BlockDelta, Completed, Failed, Started, StreamEvent
 from server.core.ports import CallTimeouts
 from server.core.stream import fold
+from server.providers.http import HttpRequest, HttpResponse
 from server.providers.runner import WHOLE_ANSWER_PATIENCE, HttpChatProvider
 from server.providers.transport.fake import FakeReply, FakeTransport
 from tests.providers.chat_support import KEY, call, delta, sse, target, wire
@@ -173,6 +176,75 @@ async def test_closing_the_iterator_closes_the_connection() -> None:
     await anext(stream)
     await stream.aclose()
     assert transport.closed_early == 1
+
+
+class Leaving(FakeTransport):
+    """And counts the responses that were left."""
+
+    left = 0
+
+    @asynccontextmanager
+    async def send(self, request: HttpRequest, timeouts: CallTimeouts) -> AsyncIterator[HttpResponse]:
+        async with super().send(request, timeouts) as response:
+            try:
+                yield response
+            finally:
+                self.left += 1
+
+
+async def test_nothing_is_sent_before_the_first_event_is_asked_for_nor_once_the_stream_is_closed() -> None:
+    """What nobody reads costs nothing."""
+    transport = FakeTransport(reply(GOOD))
+    stream = HttpChatProvider(transport, wire()).chat(call())
+    await stream.aclose()
+    assert [batch async for batch in stream] == []
+    assert transport.requests == []
+
+
+@pytest.mark.parametrize("whole", [False, True])
+async def test_a_stream_that_is_closed_again_or_was_read_to_its_end_stays_exhausted(whole: bool) -> None:
+    """Closed twice, read on: nothing more, and the response was left once, at its end."""
+    transport = FakeTransport(reply(DOCUMENT if whole else GOOD))
+    stream = HttpChatProvider(transport, wire()).chat(call(stream=not whole))
+    assert [batch async for batch in stream]
+    for _ in range(2):
+        await stream.aclose()
+        with pytest.raises(StopAsyncIteration):
+            await anext(stream)
+    assert (transport.closed_early, len(transport.requests)) == (0, 1)
+
+
+async def test_a_whole_answers_connection_is_free_when_the_answer_is_out() -> None:
+    """It does not wait until the caller asks for more."""
+    transport = Leaving(reply(DOCUMENT))
+    await anext(HttpChatProvider(transport, wire()).chat(call(stream=False)))
+    assert transport.left == 1
+
+
+@pytest.mark.parametrize("first", [[], [sse(delta(content="a"))]], ids=["before the first byte", "within the answer"])
+async def test_a_read_that_is_cancelled_leaves_the_response_and_the_stream_exhausted(first: list[bytes]) -> None:
+    """The one who was cancelled need not close: the connection is gone with the read."""
+    transport = Leaving(reply(*first, asyncio.Event()))
+    stream = HttpChatProvider(transport, wire()).chat(call())
+    for _ in first:
+        await anext(stream)
+    read = asyncio.ensure_future(anext(stream))
+    await asyncio.sleep(0)
+    read.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await read
+    assert (transport.left, transport.closed_early) == (1, 1)
+    assert [batch async for batch in stream] == []
+
+
+async def test_a_stream_that_broke_off_has_left_its_response_and_is_exhausted() -> None:
+    """Failed is the last event, and nothing is held for it."""
+    transport = Leaving(reply(sse(delta(content="a")), ProviderUnavailable("reset")))
+    stream = HttpChatProvider(transport, wire()).chat(call())
+    await anext(stream)
+    assert isinstance((await anext(stream))[-1], Failed)
+    assert transport.left == 1
+    assert [batch async for batch in stream] == []
 
 
 async def test_cancelling_closes_the_connection() -> None:

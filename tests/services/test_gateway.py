@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
 
 import msgspec
 import pytest
@@ -23,7 +23,7 @@ from server.core.errors import (
 )
 from server.core.events import BlockDelta, BlockEnd, BlockStart, Completed, Failed, Started, StreamEvent, Usage
 from server.core.messages import ChatRequest, Message, Text
-from server.core.ports import CallTimeouts
+from server.core.ports import CallTimeouts, ProviderCall
 from server.core.provider_config import PROVIDERS
 from server.services.gateway import Gateway
 from server.services.models import ModelService
@@ -149,6 +149,87 @@ async def test_cancelling_a_waiting_call_closes_the_provider() -> None:
     with pytest.raises(asyncio.CancelledError):
         await task
     assert bench.provider.closed == 1
+
+
+async def test_a_stream_that_is_closed_before_it_is_read_calls_nobody_and_counts_nothing() -> None:
+    bench = Bench(ScriptedProvider(ANSWER))
+    stream = bench.gateway.chat(CALLER, "ws_1", REQUEST, stream=True, timeout=None)
+    await stream.aclose()
+    assert [batch async for batch in stream] == []
+    assert (bench.provider.calls, bench.ledger.calls) == ([], [])
+
+
+@pytest.mark.parametrize("read", ["one batch", "to its end"])
+async def test_a_stream_that_is_closed_twice_is_counted_once_and_exhausted(read: str) -> None:
+    bench = Bench(ScriptedProvider(*by_batches_of(2)))
+    stream = bench.gateway.chat(CALLER, "ws_1", REQUEST, stream=True, timeout=None)
+    await anext(stream)
+    if read == "to its end":
+        assert [batch async for batch in stream]
+    for _ in range(2):
+        await stream.aclose()
+        with pytest.raises(StopAsyncIteration):
+            await anext(stream)
+    assert bench.provider.closed == 1
+    assert len(bench.ledger.calls) == 1
+
+
+@pytest.mark.parametrize("whole", [False, True])
+@pytest.mark.parametrize("before", [[], ANSWER[:3]], ids=["before the first event", "within the answer"])
+async def test_a_call_that_is_cancelled_while_it_is_read_is_closed_by_itself_and_counted_once(
+    before: list[StreamEvent], whole: bool
+) -> None:
+    bench = Bench(ScriptedProvider(*([before] if before else []), hang=True))
+    stream = bench.gateway.chat(CALLER, "ws_1", REQUEST, stream=True, timeout=None)
+
+    async def read() -> None:
+        if whole:
+            await bench.gateway.complete(CALLER, "ws_1", REQUEST, timeout=None)
+        async for _ in stream:
+            pass
+
+    task = asyncio.create_task(read())
+    await bench.provider.called.wait()
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert bench.provider.closed == 1
+    assert bench.ledger.calls == [("cfg_1", Usage(), False)]
+    await stream.aclose()
+    assert len(bench.ledger.calls) == 1
+
+
+async def test_a_defect_below_is_raised_as_it_is_and_the_call_is_closed_and_counted() -> None:
+    bench = Bench(ScriptedProvider(ANSWER[:3], error=RuntimeError("defect")))
+    with pytest.raises(RuntimeError, match="defect"):
+        await bench.events()
+    assert bench.provider.closed == 1
+    assert len(bench.ledger.calls) == 1
+
+
+async def test_what_goes_wrong_behind_the_terminal_event_is_of_no_interest() -> None:
+    bench = Bench(ScriptedProvider(ANSWER, error=ProviderTimeout("idle", 60)))
+    assert await bench.events() == ANSWER
+    assert bench.ledger.calls == [("cfg_1", Usage(3, 2, 5), False)]
+
+
+async def test_a_provider_that_cannot_be_closed_is_counted_all_the_same() -> None:
+    """The call took place, whatever becomes of its connection."""
+
+    class Stuck(ScriptedProvider):
+        async def chat(self, call: ProviderCall) -> AsyncGenerator[Sequence[StreamEvent], None]:
+            try:
+                yield ANSWER[:3]
+            finally:
+                raise RuntimeError("stuck")
+
+    bench = Bench(Stuck())
+    stream = bench.gateway.chat(CALLER, "ws_1", REQUEST, stream=True, timeout=None)
+    await anext(stream)
+    with pytest.raises(RuntimeError, match="stuck"):
+        await stream.aclose()
+    assert len(bench.ledger.calls) == 1
 
 
 async def test_usage_is_counted_with_the_configuration_that_was_used() -> None:

@@ -107,11 +107,11 @@ class ChunkRenderer:
         return b"".join(self._out)
 
     def _frame(self, value: object) -> None:
-        self._out.append(b"data: " + msgspec.json.encode(value) + b"\n\n")
+        self._out += (b"data: ", msgspec.json.encode(value), b"\n\n")
 
     def _say(self, delta: t.Delta, **choice: Any) -> None:
         self._chunk.choices = [t.ChunkChoice(delta=delta, **choice)]
-        self._frame(self._chunk)
+        self._out += (b"data: ", msgspec.json.encode(self._chunk), b"\n\n")
 
     def _block(self, start: BlockStart) -> None:
         self._open = start
