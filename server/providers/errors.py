@@ -259,10 +259,10 @@ def request_id(headers: Mapping[str, str]) -> str:
 def rate_limit(headers: Mapping[str, str]) -> dict[str, str]:
     """What the headers say of the account's limits, as the provider words it: `{"remaining-requests": "499", ...}`."""
     found: dict[str, str] = {}
-    for name in [name for name in headers if name.startswith(RATE_LIMIT_PREFIXES)]:
-        for prefix in RATE_LIMIT_PREFIXES:
-            if name.startswith(prefix):
-                found[name.removeprefix(prefix)] = headers[name]
+    for name in headers:
+        if name.startswith(RATE_LIMIT_PREFIXES):
+            _, _, limit = name.partition("ratelimit-")
+            found[limit] = headers[name]
     return found
 
 

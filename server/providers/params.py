@@ -17,7 +17,7 @@ import msgspec
 from server.core.catalog import Capability, ModelInfo
 from server.core.errors import InvalidRequest, UnsupportedParameter
 from server.core.events import Warning
-from server.core.messages import Audio, ChatRequest, Document, Image, Part, Thinking, ToolResult
+from server.core.messages import Audio, ChatRequest, Document, Image, Part, Text, Thinking, ToolResult
 
 JsonObject = dict[str, Any]
 
@@ -117,7 +117,8 @@ def _check_capabilities(request: ChatRequest, info: ModelInfo) -> None:
         raise UnsupportedParameter.field("response_format", f"{info.model} takes no {form}{hint}")
     for at, message in enumerate(request.messages):
         for index, part in enumerate(message.parts):
-            _check_media(part, info, f"messages[{at}].parts[{index}]")
+            if type(part) is not Text:
+                _check_media(part, info, f"messages[{at}].parts[{index}]")
 
 
 def _check_media(part: Part, info: ModelInfo, where: str) -> None:

@@ -72,7 +72,11 @@ def tokens(count: float | None) -> int | None:
 
 def all_tokens(*counts: float | None) -> list[int | None]:
     """`tokens` of each: one call for a usage, which has six."""
-    return [int(count) if count is not None and 0 <= count <= MAX_COUNT else None for count in counts]
+    found: list[int | None] = [None] * len(counts)
+    for place, count in enumerate(counts):
+        if count is not None and 0 <= count <= MAX_COUNT:
+            found[place] = int(count)
+    return found
 
 
 def counted(count: float | None) -> int:

@@ -81,7 +81,9 @@ class Exchange(msgspec.Struct, frozen=True):
 
     def provider_metadata(self, extra: Mapping[str, object]) -> str:
         """JSON text of `extra`, with `rate_limit` from the headers; "" when there is nothing. Values: JSON, or Raw."""
-        found = {key: value for key, value in extra.items() if value is not None}
+        found = dict(extra)
+        if None in found.values():
+            found = {key: value for key, value in extra.items() if value is not None}
         if limits := rate_limit(self.headers):
             found["rate_limit"] = limits
         return msgspec.json.encode(found).decode() if found else ""

@@ -6,6 +6,7 @@ import json
 import logging
 import time
 from collections.abc import Callable
+from typing import Final
 
 import msgspec
 
@@ -37,6 +38,10 @@ class AccessLine(msgspec.Struct, omit_defaults=True, gc=False):
     completion_tokens: int | None = None
 
 
+_LEVELS: Final = {logging.DEBUG: "debug", logging.INFO: "info"}
+"""Those of calls."""
+
+
 class AccessLog:
     """Writes one line for each call. `logging` decides whether and where to; only where all that it would do is to
     hand the line to one LineHandler, that is done without its records, which cost four times as much.
@@ -48,10 +53,8 @@ class AccessLog:
         self._logger = logger or logging.getLogger(ACCESS_LOGGER)
         self._now = now
         self._clock = Clock()
-
-    def wants(self, level: int) -> bool:
-        """Whether lines of this level are written."""
-        return self._logger.isEnabledFor(level)
+        self.wants = self._logger.isEnabledFor
+        """Whether lines of a level are written."""
 
     def write(self, level: int, line: AccessLine) -> None:
         """Write the line of a call. level: one that the log wants."""
@@ -60,7 +63,7 @@ class AccessLog:
             self._logger.log(level, "call", extra={"fields": msgspec.to_builtins(line)})
             return
         line.time = self._clock.text(self._now())
-        line.level = logging.getLevelName(level).lower()
+        line.level = _LEVELS.get(level) or logging.getLevelName(level).lower()
         line.logger = self._logger.name
         line.message = "call"
         handler.write_soon(_encode(line))

@@ -284,7 +284,7 @@ def _name(role: Role) -> str:
 def _access_line(call: Call, seconds: float) -> AccessLine:
     return AccessLine(
         method=call.method,
-        status=getattr(call.code, "name", str(call.code)),
+        status="OK" if call.code is grpc.StatusCode.OK else getattr(call.code, "name", str(call.code)),
         duration_ms=round(seconds * 1000, 1),
         request_id=call.request_id,
         transport=call.transport or "direct",

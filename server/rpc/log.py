@@ -12,6 +12,7 @@ import json
 import logging
 import time
 import traceback
+from collections import deque
 from collections.abc import Iterator, Mapping
 from pathlib import PurePath
 from types import NoneType
@@ -118,17 +119,14 @@ class LineHandler(logging.StreamHandler[TextIO]):
     def __init__(self, stream: TextIO) -> None:
         super().__init__(stream)
         self.setFormatter(JsonFormatter())
-        self._lines: list[str] = []
+        self._lines: deque[str] = deque()
+        self._due = False
 
     def write_soon(self, line: str) -> None:
         """Write a line, without its end, when the event loop's turn is over; at once where no loop runs."""
-        self.acquire()
-        try:
-            self._lines.append(line)
-            first = len(self._lines) == 1
-        finally:
-            self.release()
-        if first:
+        self._lines.append(line)  # atomic, as taking it is: whoever holds the lock writes it, and none is written twice
+        if not self._due:
+            self._due = True
             try:
                 asyncio.get_running_loop().call_soon(self.flush)
             except RuntimeError:
@@ -147,7 +145,8 @@ class LineHandler(logging.StreamHandler[TextIO]):
             self.release()
 
     def _write_lines(self) -> None:
-        lines, self._lines = self._lines, []
+        self._due = False  # before they are taken: a line that comes now is taken too, or has a flush of its own
+        lines = [self._lines.popleft() for _ in range(len(self._lines))]
         try:
             for piece in _pieces(lines):
                 self.stream.write(piece)

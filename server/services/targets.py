@@ -16,7 +16,7 @@ class Targets:
     def __init__(self, vault: Vault, endpoints: EndpointPolicy) -> None:
         self._vault = vault
         self._endpoints = endpoints
-        self._checked: set[str] = set()
+        self._checked: set[tuple[str, str | None]] = set()
 
     def open(self, config: ProviderConfig, *, wire: str = "") -> ProviderTarget:
         """The target, credentials in clear: for one call, then to be dropped. wire: see `ProviderTarget.wire`.
@@ -24,9 +24,11 @@ class Targets:
         Raises NotConfigured where the configuration lacks what its provider needs, or has an endpoint that this gateway
         may not connect to (any more).
         """
-        self._require(config)
         open_sealed, workspace_id, config_id = self._vault.open, config.workspace_id, config.id
         sealed_key, sealed_secret = config.sealed_key, config.sealed_secret
+        has_credential = sealed_key is not None or sealed_secret is not None
+        if not has_credential or (config.provider, config.endpoint) not in self._checked:
+            self._require(config)
         key = None if sealed_key is None else open_sealed(workspace_id, config_id, "key", sealed_key)
         secret = None if sealed_secret is None else open_sealed(workspace_id, config_id, "secret", sealed_secret)
         if secret is None:
@@ -46,16 +48,16 @@ class Targets:
         if config.endpoint is None:
             if needs_endpoint(config.provider):
                 raise _lacking(config, "endpoint", "Set the endpoint of")
-        elif config.endpoint not in self._checked:
+        else:
             try:
                 self._endpoints.check_url(config.endpoint)
             except InvalidRequest as error:
                 raise NotConfigured(
                     f"The provider configuration cannot be used: {error.message}", metadata=_facts(config)
                 ) from error
-            if len(self._checked) >= _MOST_CHECKED:
-                self._checked.clear()
-            self._checked.add(config.endpoint)
+        if len(self._checked) >= _MOST_CHECKED:
+            self._checked.clear()
+        self._checked.add((config.provider, config.endpoint))
 
 
 def _lacking(config: ProviderConfig, what: str, mend: str) -> NotConfigured:

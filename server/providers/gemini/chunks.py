@@ -11,7 +11,7 @@ from typing import Final
 import msgspec
 
 from server.core.events import Usage
-from server.providers.parsing import tokens
+from server.providers.parsing import all_tokens
 
 ABSENT: Final = msgspec.Raw(b"")
 
@@ -161,12 +161,13 @@ def map_finish_reason(raw: str, *, has_tool_calls: bool) -> str:
 
 def map_usage(usage: WireUsage) -> Usage | None:
     """Neutral counts; None where the provider has not counted yet."""
-    prompt, candidates, thoughts, tools, total = (
-        tokens(usage.prompt_token_count),
-        tokens(usage.candidates_token_count),
-        tokens(usage.thoughts_token_count),
-        tokens(usage.tool_use_prompt_token_count),
-        tokens(usage.total_token_count),
+    prompt, candidates, thoughts, tools, total, cached = all_tokens(
+        usage.prompt_token_count,
+        usage.candidates_token_count,
+        usage.thoughts_token_count,
+        usage.tool_use_prompt_token_count,
+        usage.total_token_count,
+        usage.cached_content_token_count,
     )
     if prompt is None and candidates is None and thoughts is None and total is None:
         return None
@@ -176,7 +177,7 @@ def map_usage(usage: WireUsage) -> Usage | None:
         prompt_tokens=asked,
         completion_tokens=answered,
         total_tokens=asked + answered if total is None else total,
-        cached_tokens=tokens(usage.cached_content_token_count),
+        cached_tokens=cached,
         reasoning_tokens=thoughts,
     )
 

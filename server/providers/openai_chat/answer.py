@@ -178,10 +178,7 @@ class Answer:
             self._parts(delta.content)
         if delta.tool_calls or delta.function_call is not None:
             self._calls(delta, whole=whole)
-        self._beside(delta)
-
-    def _beside(self, delta: Delta) -> None:
-        """What belongs to a block or to the answer as a whole, and is no block itself."""
+        # What belongs to a block or to the answer as a whole, and is no block itself.
         if delta.refusal:
             self._refusal.append(delta.refusal)
         if delta.annotations:
@@ -205,7 +202,7 @@ class Answer:
 
     def _append(self, kind: Literal["text", "reasoning"], text: str) -> None:
         if text:
-            if self._writer.kind != kind:
+            if self._writer.kind != kind and (self._details or self._logprobs):
                 self._seal()
             self._blocks.append(kind, text)
 

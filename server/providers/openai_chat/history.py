@@ -49,14 +49,6 @@ def cache_control(ttl: str | None) -> JsonObject:
     return {"type": "ephemeral", "ttl": ttl} if ttl else {"type": "ephemeral"}
 
 
-def _plain_text(message: Message) -> str | None:
-    """The text of a message that is nothing but a text, which goes out as a string in every role."""
-    if len(message.parts) != 1:
-        return None
-    part = message.parts[0]
-    return part.text if type(part) is Text and part.cache is None else None
-
-
 def _named(wire: JsonObject, message: Message) -> JsonObject:
     if message.name is not None:
         wire["name"] = message.name
@@ -69,11 +61,8 @@ class History:
     def __init__(self, call: ProviderCall, preset: Preset) -> None:
         self._call = call
         self._preset = preset
-        self._warned: dict[str, Warning] = {}
-
-    @property
-    def warnings(self) -> tuple[Warning, ...]:
-        return tuple(self._warned.values())
+        self.warnings: list[Warning] = []
+        self._warned: set[str] = set()
 
     def build(self, request: ChatRequest) -> list[JsonObject]:
         """All messages in order. What a tool result holds besides text follows the results as a user message, as the
@@ -83,26 +72,31 @@ class History:
             out.append({"role": "system", "content": request.system})
         aside: list[JsonObject] = []
         for index, message in enumerate(request.messages):
-            if (text := _plain_text(message)) is not None:
-                self._flush(out, aside)
-                out.append(_named({"role": message.role, "content": text}, message))
+            parts = message.parts
+            # A text and nothing else goes out as a string in every role.
+            if len(parts) == 1 and type(part := parts[0]) is Text and part.cache is None:
+                if aside:
+                    self._flush(out, aside)
+                wire: JsonObject = {"role": message.role, "content": part.text}
+                out.append(wire if message.name is None else _named(wire, message))
                 continue
             where = f"messages[{index}]"
-            results = [part for part in message.parts if isinstance(part, ToolResult)]
-            others = tuple(part for part in message.parts if not isinstance(part, ToolResult))
+            results = [part for part in parts if isinstance(part, ToolResult)]
+            others = tuple(part for part in parts if not isinstance(part, ToolResult))
             out.extend(self._result(result, aside, where) for result in results)
             if results and not others:
                 continue
-            self._flush(out, aside)
+            if aside:
+                self._flush(out, aside)
             out.append(self._message(message, others, where))
-        self._flush(out, aside)
+        if aside:
+            self._flush(out, aside)
         return out
 
     @staticmethod
     def _flush(out: list[JsonObject], aside: list[JsonObject]) -> None:
-        if aside:
-            out.append({"role": "user", "content": list(aside)})
-            aside.clear()
+        out.append({"role": "user", "content": list(aside)})
+        aside.clear()
 
     def _message(self, message: Message, parts: tuple[Part, ...], where: str) -> JsonObject:
         wire: JsonObject = {"role": message.role}
@@ -267,4 +261,6 @@ class History:
         return self._preset.call_id(id) if self._preset.call_id is not None else id
 
     def _warn(self, what: str, message: str) -> None:
-        self._warned.setdefault(what, Warning(code="part_dropped", parameter="messages", message=f"{message}."))
+        if what not in self._warned:
+            self._warned.add(what)
+            self.warnings.append(Warning(code="part_dropped", parameter="messages", message=f"{message}."))

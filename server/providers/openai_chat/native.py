@@ -8,9 +8,7 @@ import msgspec
 
 from server.core.events import Native
 from server.core.native import keep, others
-from server.core.ports import ProviderCall
 from server.providers.openai_chat.chunks import Choice, Chunk, Delta
-from server.providers.openai_chat.history import DIALECT
 from server.providers.parsing import decode
 
 _OBJECT: Final = msgspec.json.Decoder(dict[str, Any])
@@ -18,11 +16,6 @@ _TOP: Final = frozenset(Chunk.__struct_fields__) | {"object", "created", "obfusc
 """obfuscation is padding; nothing is padded here."""
 _CHOICE: Final = frozenset(Choice.__struct_fields__)
 _MESSAGE: Final = frozenset(Delta.__struct_fields__) | {"role"}
-
-
-def wanted(call: ProviderCall) -> bool:
-    """Whether the caller can make use of it: for anybody else nothing is looked for."""
-    return call.request.dialect == DIALECT
 
 
 def natives(data: bytes) -> list[Native]:

@@ -8,7 +8,7 @@ import msgspec
 
 from server.core.errors import UnsupportedParameter
 from server.core.events import Warning
-from server.core.messages import ChatRequest, HostedTool, Tool
+from server.core.messages import ChatRequest, HostedTool, ResponseFormat, Tool
 from server.core.ports import ProviderCall
 from server.providers.openai_chat.history import DIALECT, History, cache_control
 from server.providers.openai_chat.presets import Preset
@@ -43,9 +43,12 @@ def build_body(call: ProviderCall, preset: Preset) -> tuple[JsonObject, tuple[Wa
     request, warnings = applicable(call.request, call.info, preset.unsupported)
     history = History(call, preset)
     body: JsonObject = {"model": call.model, "messages": history.build(request)}
+    # What a request does not have is asked for, not called for.
     _sampling(body, request, preset)
-    _tools(body, request, preset, warnings)
-    _format(body, request, preset)
+    if request.tools or request.hosted_tools or request.tool_choice is not None:
+        _tools(body, request, preset, warnings)
+    if request.response_format is not None:
+        _format(body, request.response_format, preset)
     if request.thinking is not None:
         traits = call.info.thinking if call.info is not None else None
         # A known model that does not think has nothing to turn off.
@@ -57,8 +60,10 @@ def build_body(call: ProviderCall, preset: Preset) -> tuple[JsonObject, tuple[Wa
         body["stream"] = True
         if preset.stream_usage:
             body["stream_options"] = {"include_usage": True}
-    warnings.extend(put_back(body, request, DIALECT))
-    merge_options(body, request.provider_options, RESERVED)
+    if request.passthrough is not None:
+        warnings.extend(put_back(body, request, DIALECT))
+    if request.provider_options:
+        merge_options(body, request.provider_options, RESERVED)
     return body, (*warnings, *history.warnings)
 
 
@@ -136,9 +141,8 @@ def _hosted(body: JsonObject, tools: list[JsonObject], hosted: HostedTool, index
         raise UnsupportedParameter.field(field, f"{preset.name} runs no {hosted.type} in Chat Completions")
 
 
-def _format(body: JsonObject, request: ChatRequest, preset: Preset) -> None:
-    wanted = request.response_format
-    if wanted is None or wanted.type == "text":
+def _format(body: JsonObject, wanted: ResponseFormat, preset: Preset) -> None:
+    if wanted.type == "text":
         return
     if wanted.type == "json_schema" and not preset.json_schema:
         raise UnsupportedParameter.field("response_format", f"{preset.name} takes no json_schema; ask for json_object")

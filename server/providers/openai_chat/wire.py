@@ -26,7 +26,7 @@ from server.providers.openai_chat.chunks import CHUNK, Chunk
 from server.providers.openai_chat.embeddings import plan, read_answer
 from server.providers.openai_chat.errors import read_error
 from server.providers.openai_chat.history import DIALECT
-from server.providers.openai_chat.native import natives, wanted
+from server.providers.openai_chat.native import natives
 from server.providers.openai_chat.presets import Preset, preset_for
 from server.providers.openai_chat.request import build_body
 from server.providers.parsing import UNREADABLE, FramedParser, decode, tokens
@@ -74,7 +74,7 @@ class OpenAIChatWire(Wire):
         chunk = decode(CHUNK, body.strip(), "an answer")
         answer = self.answer(exchange, events.append)
         answer.chunk(chunk)
-        if events and wanted(exchange.call):
+        if events and exchange.call.request.dialect == DIALECT:  # nobody else can make use of them
             events += natives(body)
         if not chunk.choices:
             # Some servers put an error into a 200 in shapes of their own.
@@ -155,7 +155,7 @@ class ChatStreamParser(FramedParser[SseEvent]):
     def __init__(self, exchange: Exchange, wire: OpenAIChatWire) -> None:
         super().__init__(exchange, SseParser())
         self._answer = wire.answer(exchange, self.events.append)
-        self._wants_natives = wanted(exchange.call)
+        self._wants_natives = exchange.call.request.dialect == DIALECT
         self._natives: list[Native] = []
 
     def on_frame(self, frame: SseEvent) -> None:

@@ -11,7 +11,7 @@ import msgspec
 
 from server.core.events import Usage
 from server.providers.openai_chat.chunks import ABSENT
-from server.providers.parsing import tokens
+from server.providers.parsing import all_tokens
 
 DIALECT: Final = "openai_responses"
 """This wire's name among those that callers may speak too (`Wire.dialect`)."""
@@ -154,16 +154,16 @@ def map_finish_reason(status: str, reason: str | None, *, has_tool_calls: bool) 
 
 def map_usage(usage: WireUsage) -> Usage:
     """Neutral counts. A zero is a count here: OpenAI has sent nothing but zeros for an incomplete answer."""
-    prompt, completion, total = map(tokens, (usage.input_tokens, usage.output_tokens, usage.total_tokens))
-    if total is None and prompt is not None and completion is not None:
-        total = prompt + completion
     inputs = usage.input_tokens_details or Details()
     outputs = usage.output_tokens_details or Details()
-    return Usage(
-        prompt,
-        completion,
-        total,
-        tokens(inputs.cached_tokens),
-        tokens(inputs.cache_write_tokens),
-        tokens(outputs.reasoning_tokens),
+    prompt, completion, total, cached, written, reasoning = all_tokens(
+        usage.input_tokens,
+        usage.output_tokens,
+        usage.total_tokens,
+        inputs.cached_tokens,
+        inputs.cache_write_tokens,
+        outputs.reasoning_tokens,
     )
+    if total is None and prompt is not None and completion is not None:
+        total = prompt + completion
+    return Usage(prompt, completion, total, cached, written, reasoning)

@@ -79,12 +79,16 @@ class _Varints(dict[int, bytes]):
     """Numbers as protobuf writes lengths and tags; those that are not held are worked out."""
 
     def __missing__(self, number: int) -> bytes:
-        found = bytearray()
-        while number > 0x7F:
-            found.append(number & 0x7F | 0x80)
-            number >>= 7
-        found.append(number)
-        return bytes(found)
+        return _varint(number)
 
 
-_LENGTH: Final = _Varints((number, bytes((number,))) for number in range(0x80))
+def _varint(number: int) -> bytes:
+    found = bytearray()
+    while number > 0x7F:
+        found.append(number & 0x7F | 0x80)
+        number >>= 7
+    found.append(number)
+    return bytes(found)
+
+
+_LENGTH: Final = _Varints((number, _varint(number)) for number in range(1024))
