@@ -1,77 +1,55 @@
-"""aiohttp's exceptions as the gateway's, by type. None of these texts holds a URL or a header's value."""
+"""What goes wrong between us and a provider, in words. None of them holds a path, a query or a header's value."""
 
 from __future__ import annotations
 
-import aiohttp
-from aiohttp.http import HttpProcessingError
+import ssl
 
-from server.core.errors import (
-    DragomanError,
-    NotConfigured,
-    ProviderError,
-    ProviderProtocolError,
-    ProviderTimeout,
-    ProviderUnavailable,
-    StreamTruncated,
-    TimeoutPhase,
-)
-from server.core.ports import CallTimeouts
+from server.core.errors import ProviderProtocolError, ProviderUnavailable, StreamTruncated, Unavailable
 
 
-def connect_limit(timeouts: CallTimeouts) -> tuple[TimeoutPhase, float]:
-    """Which phase ends first for a request that has no connection yet, and its seconds."""
-    phase, seconds = head_limit(timeouts)
-    return (phase, seconds) if seconds < timeouts.connect else ("connect", timeouts.connect)
+def not_found(host: str) -> ProviderUnavailable:
+    """The lookup failed."""
+    return ProviderUnavailable(f"The provider's host {host} was not found.")
 
 
-def head_limit(timeouts: CallTimeouts) -> tuple[TimeoutPhase, float]:
-    """The same for one that waits for the response's head."""
-    if timeouts.total is not None and timeouts.total < timeouts.first_token:
-        return "total", timeouts.total
-    return "first_token", timeouts.first_token
+def no_address(host: str) -> ProviderUnavailable:
+    """The lookup found nothing."""
+    return ProviderUnavailable(f"The provider's host {host} has no address.")
 
 
-def before_head(exc: Exception, timeouts: CallTimeouts) -> DragomanError:
-    """What went wrong between `send` and the response's head."""
-    match exc:
-        case aiohttp.ClientConnectorCertificateError() | aiohttp.ClientConnectorSSLError():
+def no_connection(host: str, port: int, error: Exception) -> ProviderUnavailable:
+    """None of the addresses could be connected to, or TLS was not agreed upon."""
+    match error:
+        case ssl.SSLError():
             return ProviderUnavailable(
-                f"No secure connection to {exc.host}:{exc.port}: its TLS certificate or handshake was not accepted.",
+                f"No secure connection to {host}:{port}: its TLS certificate or handshake was not accepted.",
                 retryable=False,
                 action="Check the endpoint, or give the CA that signed its certificate.",
             )
-        case aiohttp.ClientConnectorDNSError():
-            return ProviderUnavailable(f"The provider's host {exc.host} was not found.")
-        case aiohttp.ClientConnectorError():
-            return ProviderUnavailable(f"No connection to {exc.host}:{exc.port}: {_why(exc.os_error)}.")
-        case TimeoutError():
-            return ProviderTimeout(*connect_limit(timeouts))
-        case HttpProcessingError() | aiohttp.ClientPayloadError():
-            return ProviderProtocolError("The provider's answer is not HTTP.")
-        case ValueError():
-            return NotConfigured("The request holds a header that HTTP cannot carry (a line break in a credential?).")
+        case ConnectionRefusedError():
+            why = "connection refused"
+        case ConnectionResetError():
+            why = "connection reset"
         case _:
-            return ProviderUnavailable("The provider closed the connection without an answer.")
+            why = "not reachable"
+    return ProviderUnavailable(f"No connection to {host}:{port}: {why}.")
 
 
-def within_body(exc: Exception) -> ProviderError:
-    """What ended a body before its end."""
-    if isinstance(exc, HttpProcessingError):
-        return ProviderProtocolError("The provider's answer is not HTTP.")
+def no_answer() -> ProviderUnavailable:
+    """The connection ended before the head of an answer had come."""
+    return ProviderUnavailable("The provider closed the connection without an answer.")
+
+
+def cut() -> StreamTruncated:
+    """The connection ended before the body did."""
     return StreamTruncated("The connection to the provider ended in the middle of its answer.")
 
 
-def cause(exc: Exception) -> BaseException | None:
-    """What may stand behind our error in a traceback: aiohttp writes whole URLs into some of its messages."""
-    speaks_of_url = isinstance(exc, aiohttp.ClientOSError | aiohttp.ConnectionTimeoutError | aiohttp.InvalidURL)
-    return exc.__cause__ if speaks_of_url else exc
+def not_http() -> ProviderProtocolError:
+    """What came is no HTTP/1.1, or more of a head than anybody needs."""
+    return ProviderProtocolError("The provider's answer is not HTTP.")
 
 
-def _why(error: OSError) -> str:
-    match error:
-        case ConnectionRefusedError():
-            return "connection refused"
-        case ConnectionResetError():
-            return "connection reset"
-        case _:
-            return "not reachable"
+def shutting_down() -> Unavailable:
+    """The transport is closed."""
+    return Unavailable("The gateway is shutting down: its connections to providers are closed.")

@@ -20,11 +20,11 @@ _CLOCK_STEP = 0.001
 class Watchdog:
     """Calls `on_expiry` once, when a read has waited past the timeout of its phase.
 
-    started: loop time at which the request was sent. Only waiting counts: while the caller works on a chunk, nothing
-    expires.
+    started: loop time at which the request was sent. since: when the read that waits began; whoever has waited sets it
+    to None, for only waiting counts: while the caller works on a chunk, nothing expires.
     """
 
-    __slots__ = ("_first_due", "_handle", "_idle", "_loop", "_on_expiry", "_since", "_timeouts", "_total_due")
+    __slots__ = ("_first_due", "_handle", "_idle", "_loop", "_on_expiry", "_timeouts", "_total_due", "since")
 
     def __init__(
         self,
@@ -37,20 +37,18 @@ class Watchdog:
         self._timeouts = timeouts
         self._on_expiry = on_expiry
         self._idle = timeouts.idle
-        self._first_due: float | None = started + timeouts.first_token
+        first_due = started + timeouts.first_token
+        self._first_due: float | None = first_due
         self._total_due = None if timeouts.total is None else started + timeouts.total
-        self._since: float | None = None
-        self._handle: asyncio.TimerHandle | None = None
+        self.since: float | None = None
+        due = first_due if self._total_due is None or first_due < self._total_due else self._total_due
+        self._handle: asyncio.TimerHandle | None = loop.call_at(due, self._fire)
 
     def reading(self) -> None:
         """A read begins to wait."""
-        self._since = self._loop.time()
+        self.since = self._loop.time()
         if self._handle is None:
-            self._arm(self._since)
-
-    def received(self) -> None:
-        """The read has ended."""
-        self._since = None
+            self._arm(self.since)
 
     def mark_first_token(self) -> None:
         """From here on the idle timeout holds instead of the first-token one."""
@@ -58,22 +56,20 @@ class Watchdog:
             return
         self._first_due = None
         # Idle may be due sooner than the timer that is set; the next read sets a new one.
-        self.cancel()
-        if self._since is not None:
-            self._arm(self._since)
-
-    def cancel(self) -> None:
-        """Stop the timer. Another read starts it again."""
         if self._handle is not None:
             self._handle.cancel()
             self._handle = None
+        if self.since is not None:
+            self._arm(self.since)
 
     def stop(self) -> None:
         """Stop for good: nobody is told any more. Without a hold on who was, neither needs the garbage collector."""
-        self.cancel()
+        if self._handle is not None:
+            self._handle.cancel()
+            self._handle = None
         self._on_expiry = _nobody
 
-    def _due(self, since: float) -> tuple[float, TimeoutPhase, float]:
+    def due(self, since: float) -> tuple[float, TimeoutPhase, float]:
         """When a read that has waited since `since` expires, in which phase, and that phase's seconds."""
         if self._first_due is not None:
             due: tuple[float, TimeoutPhase, float] = (self._first_due, "first_token", self._timeouts.first_token)
@@ -84,15 +80,15 @@ class Watchdog:
         return due
 
     def _arm(self, since: float) -> None:
-        self._handle = self._loop.call_at(self._due(since)[0], self._fire)
+        self._handle = self._loop.call_at(self.due(since)[0], self._fire)
 
     def _fire(self) -> None:
         self._handle = None
-        if self._since is None:
+        if self.since is None:
             return
-        due, phase, seconds = self._due(self._since)
+        due, phase, seconds = self.due(self.since)
         if due - self._loop.time() > _CLOCK_STEP:
-            self._arm(self._since)
+            self._arm(self.since)
         else:
             self._on_expiry(ProviderTimeout(phase, seconds))
 

@@ -94,7 +94,8 @@ async def test_a_host_without_an_address_is_unavailable(answer) -> None:
 @pytest.mark.parametrize("url", [
     "ftp://127.0.0.1/", "http:///x", "//127.0.0.1/", "", "http://a b/", "http://127.0.0.1/a b",
     "http://127.0.0.1/\r\nx: y", "http://user:canary-query@127.0.0.1/", "http://127.0.0.1:99999/?canary-query", "http://127.0.0.1:x/",
-    "http://[::1/", "http://127.0.0.1\\@evil.test/",
+    "http://[::1/", "http://127.0.0.1\\@evil.test/", "http://.a.test/", "http://a..test/", "http://é.test/", "http://./",
+    f"http://{'a' * 64}.test/",
 ])  # fmt: skip
 async def test_a_url_that_cannot_be_sent_is_a_matter_of_configuration(transport: AiohttpTransport, url: str) -> None:
     """No scheme, no host, credentials, line breaks: refused before anything is connected to."""

@@ -59,7 +59,7 @@ class Watched:
         """A read that gets its bytes after so long."""
         self.dog.reading()
         self.clock.pass_time(seconds)
-        self.dog.received()
+        self.dog.since = None
 
 
 @pytest.mark.parametrize("keepalive_every", [0.5, 1.0, 3.0, 50.0])
@@ -121,11 +121,11 @@ def test_the_callers_deadline_ends_any_phase(marked: bool) -> None:
     assert watched.expired == [("total", 5)]
 
 
-def test_a_cancelled_watchdog_is_silent() -> None:
+def test_a_stopped_watchdog_is_silent() -> None:
     """Nothing fires once the response is closed."""
     watched = Watched(first_token=10, idle=2, total=5)
     watched.dog.reading()
-    watched.dog.cancel()
+    watched.dog.stop()
     watched.clock.pass_time(100)
     assert watched.expired == []
 
