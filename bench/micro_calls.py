@@ -25,7 +25,7 @@ from server.core.ports import ProviderCall
 from server.providers.openai_chat.presets import PRESETS
 from server.providers.openai_chat.wire import OpenAIChatWire
 from server.providers.runner import HttpChatProvider
-from server.providers.transport.client import AiohttpTransport
+from server.providers.transport.client import HttpTransport
 
 CALLERS: Final = 32
 _CALLS: Final = 100
@@ -81,8 +81,8 @@ async def _measure(call: ProviderCall, port: int) -> tuple[list[Cost], list[Cost
 
 
 @asynccontextmanager
-async def _transport() -> AsyncIterator[AiohttpTransport]:
-    transport = AiohttpTransport()
+async def _transport() -> AsyncIterator[HttpTransport]:
+    transport = HttpTransport()
     try:
         yield transport
     finally:

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from server.core.endpoint import EndpointPolicy
-from server.providers.transport.client import AiohttpTransport
+from server.providers.transport.client import HttpTransport
 from server.providers.transport.guard import GuardedResolver
 from tests.identity.taker import Taker
 from tests.support.issuer import Issuer, SigningKey, serving
@@ -32,6 +32,6 @@ async def issuer(rsa_key: SigningKey, ec_key: SigningKey) -> AsyncIterator[Issue
 @pytest.fixture
 async def taker(issuer: Issuer) -> AsyncIterator[Taker]:
     policy = EndpointPolicy(frozenset({("127.0.0.1", issuer.port)}))
-    transport = AiohttpTransport(GuardedResolver(policy))
+    transport = HttpTransport(GuardedResolver(policy))
     yield Taker(issuer, transport, policy)
     await transport.aclose()

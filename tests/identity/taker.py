@@ -11,7 +11,7 @@ from server.core.snapshot import Snapshot
 from server.core.token_issuer import TokenIssuer
 from server.identity.keys import IssuerKeys
 from server.identity.tokens import Tokens
-from server.providers.transport.client import AiohttpTransport
+from server.providers.transport.client import HttpTransport
 from server.providers.transport.documents import HttpDocuments
 from tests.services.fakes import WORKSPACE, FixedSnapshot
 from tests.support.issuer import AUDIENCE, Issuer
@@ -32,7 +32,7 @@ class Clock:
 class Taker:
     """Takes the tokens of one issuer; `tokens` anew with other settings by `configure`."""
 
-    def __init__(self, issuer: Issuer, transport: AiohttpTransport, policy: EndpointPolicy) -> None:
+    def __init__(self, issuer: Issuer, transport: HttpTransport, policy: EndpointPolicy) -> None:
         self.issuer = issuer
         self.clock = Clock()
         self.documents = HttpDocuments(transport, policy)

@@ -11,7 +11,7 @@ import pytest
 from server.core.endpoint import EndpointPolicy
 from server.core.errors import InvalidRequest, Unauthenticated, Unavailable
 from server.identity.keys import RETRY_SECONDS
-from server.providers.transport.client import AiohttpTransport
+from server.providers.transport.client import HttpTransport
 from server.providers.transport.documents import MOST_BYTES, HttpDocuments, trusting
 from server.providers.transport.guard import GuardedResolver
 from tests.identity.taker import Taker
@@ -200,7 +200,7 @@ def test_the_operator_names_https_places_anywhere_and_http_ones_that_are_allowed
 
 async def test_what_the_issuer_names_itself_must_be_public_or_at_the_issuers_own_place() -> None:
     policy = trusting(EndpointPolicy(), "https://keycloak.internal")
-    transport = AiohttpTransport(GuardedResolver(policy))
+    transport = HttpTransport(GuardedResolver(policy))
     documents: Any = HttpDocuments(transport, policy)
     for url in ("https://10.0.0.8/jwks", "http://keycloak.internal/jwks", "https://localhost/jwks"):
         with pytest.raises(Unavailable):

@@ -15,14 +15,14 @@ from server.core.ports import CallTimeouts, ProviderCall, ProviderTarget
 from server.core.secret import Secret
 from server.core.stream import fold
 from server.providers.registry import ProviderRegistry
-from server.providers.transport.client import AiohttpTransport
+from server.providers.transport.client import HttpTransport
 from tests.providers.chat_support import KEY, delta, sse
 from tests.support.scripted import CloseConnection, Reply, ResetConnection, ScriptedProvider, Silence
 
 
 @pytest_asyncio.fixture
 async def registry() -> AsyncIterator[ProviderRegistry]:
-    transport = AiohttpTransport()
+    transport = HttpTransport()
     yield ProviderRegistry(transport)
     await transport.aclose()
 

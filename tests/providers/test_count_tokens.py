@@ -13,7 +13,7 @@ from server.core.messages import ChatRequest, Message, Passthrough, Text, Tool, 
 from server.core.ports import ProviderCall, ProviderTarget, TokenCount
 from server.core.secret import Secret
 from server.providers.registry import ProviderRegistry
-from server.providers.transport.client import AiohttpTransport
+from server.providers.transport.client import HttpTransport
 from server.providers.transport.fake import FakeReply, FakeTransport
 from tests.support.scripted import Reply, ScriptedProvider
 
@@ -145,7 +145,7 @@ async def test_the_whole_way_over_http(
 ) -> None:
     """Registry, runner and real transport, to a real server."""
     scripted_provider.reply(Reply([json.dumps(answer).encode()]))
-    transport = AiohttpTransport()
+    transport = HttpTransport()
     try:
         found = (
             await ProviderRegistry(transport)

@@ -28,7 +28,7 @@ from server.core.secret import Secret
 from server.providers.http import HttpRequest, HttpResponse
 from server.providers.registry import ProviderRegistry
 from server.providers.runner import EMBED_CONCURRENCY, HttpChatProvider
-from server.providers.transport.client import AiohttpTransport
+from server.providers.transport.client import HttpTransport
 from server.providers.transport.fake import FakeReply, FakeTransport
 from tests.support.aimock import StartAimock
 from tests.support.scripted import Reply, ScriptedProvider
@@ -459,7 +459,7 @@ async def test_the_whole_way_over_http(
 ) -> None:
     """Registry, runner and real transport, to a real server."""
     scripted_provider.reply(Reply([json.dumps(answer).encode()]))
-    transport = AiohttpTransport()
+    transport = HttpTransport()
     try:
         adapter = ProviderRegistry(transport).get(slug)
         assert isinstance(adapter, HttpChatProvider)
@@ -476,7 +476,7 @@ async def test_the_whole_way_over_http(
 @pytest.mark.parametrize("slug", ["openai", "custom"])
 async def test_a_server_that_was_not_written_here(aimock: StartAimock, slug: str) -> None:
     """aimock answers in numbers whatever is asked for, each text by vectors of its own."""
-    transport = AiohttpTransport()
+    transport = HttpTransport()
     try:
         adapter = ProviderRegistry(transport).get(slug)
         wanted = call(slug, "text-embedding-3-small", "one", "two", "one", endpoint=aimock([]) + "/v1", dimensions=16)

@@ -15,7 +15,7 @@ from server.core.messages import ChatRequest, Message, Reasoning, Text, Thinking
 from server.core.ports import CallTimeouts, ProviderCall
 from server.core.stream import ChatResponse, fold
 from server.providers.registry import ProviderRegistry
-from server.providers.transport.client import AiohttpTransport
+from server.providers.transport.client import HttpTransport
 from tests.providers.anthropic.support import KEY, call, ending, of, sse, start, target, text
 from tests.support.aimock import StartAimock
 from tests.support.scripted import CloseConnection, Reply, ScriptedProvider
@@ -25,7 +25,7 @@ WEATHER = Tool("get_weather", "The weather.", '{"type":"object","properties":{"c
 
 @pytest_asyncio.fixture
 async def registry() -> AsyncIterator[ProviderRegistry]:
-    transport = AiohttpTransport()
+    transport = HttpTransport()
     yield ProviderRegistry(transport)
     await transport.aclose()
 

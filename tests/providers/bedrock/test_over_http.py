@@ -25,7 +25,7 @@ from server.core.stream import ChatResponse, fold
 from server.providers.bedrock.signing import AccessKey, authorization
 from server.providers.http import HttpRequest
 from server.providers.registry import ProviderRegistry
-from server.providers.transport.client import AiohttpTransport
+from server.providers.transport.client import HttpTransport
 from tests.providers.bedrock.support import (
     API_KEY,
     KEY_ID,
@@ -48,7 +48,7 @@ WEATHER = Tool("get_weather", "The weather.", '{"type":"object","properties":{"c
 
 @pytest_asyncio.fixture
 async def registry() -> AsyncIterator[ProviderRegistry]:
-    transport = AiohttpTransport()
+    transport = HttpTransport()
     yield ProviderRegistry(transport)
     await transport.aclose()
 

@@ -15,7 +15,7 @@ from server.core.ports import CallTimeouts, ProviderCall, ProviderTarget
 from server.core.secret import Secret
 from server.core.stream import ChatResponse, fold
 from server.providers.registry import ProviderRegistry
-from server.providers.transport.client import AiohttpTransport
+from server.providers.transport.client import HttpTransport
 from tests.providers.gemini.support import HI, KEY, chunk, function, sse, text
 from tests.support.scripted import CloseConnection, Reply, ScriptedProvider
 
@@ -24,7 +24,7 @@ TOOLS = (Tool("f", parameters='{"type":"object"}'),)
 
 @pytest_asyncio.fixture
 async def registry() -> AsyncIterator[ProviderRegistry]:
-    transport = AiohttpTransport()
+    transport = HttpTransport()
     yield ProviderRegistry(transport)
     await transport.aclose()
 

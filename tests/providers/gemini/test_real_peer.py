@@ -14,7 +14,7 @@ from server.core.ports import ProviderCall, ProviderTarget
 from server.core.secret import Secret
 from server.core.stream import ChatResponse, fold
 from server.providers.registry import ProviderRegistry
-from server.providers.transport.client import AiohttpTransport
+from server.providers.transport.client import HttpTransport
 from tests.providers.gemini.support import KEY
 from tests.support.aimock import StartAimock
 
@@ -48,7 +48,7 @@ STREAM = pytest.mark.parametrize("stream", [True, False])
 
 @pytest_asyncio.fixture
 async def registry() -> AsyncIterator[ProviderRegistry]:
-    transport = AiohttpTransport()
+    transport = HttpTransport()
     yield ProviderRegistry(transport)
     await transport.aclose()
 

@@ -20,7 +20,7 @@ from server.core.messages import ChatRequest, HostedTool, Message, Reasoning, Te
 from server.core.ports import CallTimeouts, ProviderCall
 from server.core.stream import ChatResponse, fold
 from server.providers.registry import ProviderRegistry
-from server.providers.transport.client import AiohttpTransport
+from server.providers.transport.client import HttpTransport
 from tests.providers.openai_responses.support import (
     KEY,
     call,
@@ -43,7 +43,7 @@ WEATHER = Tool("get_weather", "The weather.", '{"type":"object","properties":{"c
 
 @pytest_asyncio.fixture
 async def registry() -> AsyncIterator[ProviderRegistry]:
-    transport = AiohttpTransport()
+    transport = HttpTransport()
     yield ProviderRegistry(transport)
     await transport.aclose()
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import uvloop
 
-from server.providers.transport.client import AiohttpTransport
+from server.providers.transport.client import HttpTransport
 from tests.providers.transport.certificates import make_certificates
 
 
@@ -19,8 +19,8 @@ def pytest_asyncio_loop_factories(
 
 
 @pytest.fixture
-async def transport() -> AsyncIterator[AiohttpTransport]:
-    made = AiohttpTransport()
+async def transport() -> AsyncIterator[HttpTransport]:
+    made = HttpTransport()
     yield made
     await made.aclose()
 

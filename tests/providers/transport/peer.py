@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from server.core.errors import DragomanError
 from server.core.ports import CallTimeouts
 from server.providers.http import HttpRequest
-from server.providers.transport.client import AiohttpTransport
+from server.providers.transport.client import HttpTransport
 from server.providers.transport.resolver import Address
 
 
@@ -157,7 +157,7 @@ def closing(*writes: bytes, reset: bool = False) -> Handler:
     return handler
 
 
-async def fetch(transport: AiohttpTransport, url: str, timeouts: CallTimeouts = PATIENT) -> bytes:
+async def fetch(transport: HttpTransport, url: str, timeouts: CallTimeouts = PATIENT) -> bytes:
     async with transport.send(post(url), timeouts) as response:
         return await response.read(1 << 20)
 

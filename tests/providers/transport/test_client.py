@@ -17,7 +17,7 @@ from server.core.errors import (
     Unavailable,
 )
 from server.providers.http import HttpRequest
-from server.providers.transport.client import AiohttpTransport
+from server.providers.transport.client import HttpTransport
 from server.providers.transport.resolver import Address, system_resolver
 from tests.providers.transport.certificates import tls_contexts
 from tests.providers.transport.peer import (
@@ -39,7 +39,7 @@ from tests.providers.transport.peer import (
 # --- what goes out and what comes back ------------------------------------------------------------------------------
 
 
-async def test_a_request_goes_out_as_it_was_built(transport: AiohttpTransport) -> None:
+async def test_a_request_goes_out_as_it_was_built(transport: HttpTransport) -> None:
     """Method, target, headers and body are the adapter's; identity is asked for; nothing else is added but host,
     content-length and a user agent."""
     async with peer(answering(plain(b"ok", headers=b"X-Request-Id: 7\r\nvia: a\r\nVia: b\r\n"))) as to:
@@ -69,7 +69,7 @@ async def test_the_environment_and_cookies_decide_nothing(monkeypatch: pytest.Mo
     for name in ("HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "ALL_PROXY", "all_proxy"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     async with peer(answering(plain(b"ok", headers=b"set-cookie: a=b\r\n"))) as to:
-        transport = AiohttpTransport(to.resolver)
+        transport = HttpTransport(to.resolver)
         for _ in range(2):
             async with transport.send(HttpRequest("GET", "http://provider.test/"), PATIENT) as response:
                 assert await response.read(100) == b"ok"
@@ -79,7 +79,7 @@ async def test_the_environment_and_cookies_decide_nothing(monkeypatch: pytest.Mo
         assert b"authorization" not in head.lower()
 
 
-async def test_redirects_are_not_followed(transport: AiohttpTransport) -> None:
+async def test_redirects_are_not_followed(transport: HttpTransport) -> None:
     """A credential never goes where a provider's answer points."""
     async with peer(answering(plain(b""))) as elsewhere:
         location = f"location: {elsewhere.url}\r\n".encode()
@@ -91,7 +91,7 @@ async def test_redirects_are_not_followed(transport: AiohttpTransport) -> None:
     assert elsewhere.connections == 0
 
 
-async def test_a_large_body_arrives_whole(transport: AiohttpTransport) -> None:
+async def test_a_large_body_arrives_whole(transport: HttpTransport) -> None:
     """Bodies with images are written in pieces, with their length."""
     body = bytes(range(256)) * 40_000
     async with (
@@ -103,7 +103,7 @@ async def test_a_large_body_arrives_whole(transport: AiohttpTransport) -> None:
 
 
 @pytest.mark.parametrize(("squeezed", "header"), [(False, b""), (True, b""), (True, b"content-encoding: gzip\r\n")])
-async def test_a_stream_is_not_held_back(transport: AiohttpTransport, squeezed: bool, header: bytes) -> None:
+async def test_a_stream_is_not_held_back(transport: HttpTransport, squeezed: bool, header: bytes) -> None:
     """Each event is here before the provider writes the next one: plain, and compressed with or without a word."""
     taken = asyncio.Semaphore(0)
     squeeze = zlib.compressobj(wbits=31)
@@ -125,7 +125,7 @@ async def test_a_stream_is_not_held_back(transport: AiohttpTransport, squeezed: 
     assert got.rstrip() == b"".join(b"data: %d\n\n" % number for number in range(5)).rstrip()
 
 
-async def test_a_reader_that_waits_stops_the_provider(transport: AiohttpTransport) -> None:
+async def test_a_reader_that_waits_stops_the_provider(transport: HttpTransport) -> None:
     """A provider that sends faster than the caller reads is slowed down, not buffered without bound."""
     blocked = asyncio.Event()
 
@@ -144,7 +144,7 @@ async def test_a_reader_that_waits_stops_the_provider(transport: AiohttpTranspor
         await blocked.wait()
 
 
-async def test_an_answer_over_the_limit_is_an_error(transport: AiohttpTransport) -> None:
+async def test_an_answer_over_the_limit_is_an_error(transport: HttpTransport) -> None:
     """Also when a small compressed body grows beyond it; the connection is closed."""
     for body in (bytes(100_001), gzip.compress(bytes(100_001))):
         async with peer(hanging(CHUNKED, b"%x\r\n%s\r\n" % (len(body), body))) as to:
@@ -157,7 +157,7 @@ async def test_an_answer_over_the_limit_is_an_error(transport: AiohttpTransport)
 # --- the pool, and closing ------------------------------------------------------------------------------------------
 
 
-async def test_a_connection_is_used_again_after_a_whole_answer(transport: AiohttpTransport) -> None:
+async def test_a_connection_is_used_again_after_a_whole_answer(transport: HttpTransport) -> None:
     """Unary answers and streams read to their end share one connection."""
     async with peer(answering(CHUNKED, b"3\r\nabc\r\n", END)) as to:
         for _ in range(3):
@@ -165,7 +165,7 @@ async def test_a_connection_is_used_again_after_a_whole_answer(transport: Aiohtt
         assert to.connections == 1
 
 
-async def test_discarding_the_rest_saves_the_connection(transport: AiohttpTransport) -> None:
+async def test_discarding_the_rest_saves_the_connection(transport: HttpTransport) -> None:
     """A stream that was left at its terminal event still gives its connection back."""
     async with peer(answering(CHUNKED, b"e\r\ndata: [DONE]\n\n\r\n", END)) as to:
         for _ in range(2):
@@ -175,7 +175,7 @@ async def test_discarding_the_rest_saves_the_connection(transport: AiohttpTransp
         assert to.connections == 1
 
 
-async def test_discarding_ends_without_an_error(transport: AiohttpTransport) -> None:
+async def test_discarding_ends_without_an_error(transport: HttpTransport) -> None:
     """A provider that sends nothing more, or hangs up badly, costs the connection and nothing else."""
     for handler in (hanging(CHUNKED, b"2\r\nok\r\n"), closing(CHUNKED, b"2\r\nok\r\n")):
         async with peer(handler) as to, transport.send(post(to.url), PATIENT) as response:
@@ -183,7 +183,7 @@ async def test_discarding_ends_without_an_error(transport: AiohttpTransport) -> 
             await response.discard_rest(0.05)
 
 
-async def test_leaving_early_closes_the_connection(transport: AiohttpTransport) -> None:
+async def test_leaving_early_closes_the_connection(transport: HttpTransport) -> None:
     """A stream left in its middle is closed before the next request, and never used again."""
     async with peer(hanging(CHUNKED, b"2\r\nok\r\n")) as to:
         for number in range(1, 3):
@@ -218,7 +218,7 @@ async def test_a_cancelled_call_closes_its_socket_at_once(tls: bool, head_sent: 
                 waiting.set()
 
     async with peer(handler, tls=server_tls) as to:
-        transport = AiohttpTransport(to.resolver, ssl_context=client_tls)
+        transport = HttpTransport(to.resolver, ssl_context=client_tls)
         call = asyncio.create_task(read(f"https://provider.test:{to.port}/" if tls else to.url))
         await waiting.wait()
         await _cancel(call, to.port)
@@ -227,7 +227,7 @@ async def test_a_cancelled_call_closes_its_socket_at_once(tls: bool, head_sent: 
         await transport.aclose()
 
 
-async def test_a_cancelled_upload_is_dropped(transport: AiohttpTransport) -> None:
+async def test_a_cancelled_upload_is_dropped(transport: HttpTransport) -> None:
     """A provider that does not read the request cannot hold the connection of a caller who has gone."""
     waiting, go_on = asyncio.Event(), asyncio.Event()
     body = bytes(50_000_000)
@@ -278,7 +278,7 @@ def _sockets_to(port: int) -> list[int]:
     return found
 
 
-async def test_a_closed_transport_says_so(transport: AiohttpTransport) -> None:
+async def test_a_closed_transport_says_so(transport: HttpTransport) -> None:
     """Closing ends what is in flight and refuses what comes later, both as the gateway's own state; twice is fine."""
     async with peer(hanging(CHUNKED, b"2\r\nok\r\n")) as to:
         async with transport.send(post(to.url), PATIENT) as response:
@@ -295,7 +295,7 @@ async def test_a_closed_transport_says_so(transport: AiohttpTransport) -> None:
             await fetch(transport, to.url)
 
 
-async def test_closing_ends_a_call_that_waits_for_its_head(transport: AiohttpTransport) -> None:
+async def test_closing_ends_a_call_that_waits_for_its_head(transport: HttpTransport) -> None:
     """Before there is a response there is a call to end."""
     async with peer(hanging()) as to:
         waiting = asyncio.create_task(fetch(transport, to.url))
@@ -327,7 +327,7 @@ async def test_only_the_resolvers_addresses_are_connected_to(host: str) -> None:
             asked.append((host, port))
             return [Address("127.0.0.1", to.port, socket.AF_INET)]
 
-        transport = AiohttpTransport(resolver)
+        transport = HttpTransport(resolver)
         for _ in range(4):
             assert await fetch(transport, f"http://{host}:8000/") == b"ok"
         await transport.aclose()
@@ -344,7 +344,7 @@ async def test_a_refused_address_is_the_resolvers_own_error(host: str) -> None:
         raise refusal
 
     async with peer(answering(plain(b"ok"))) as to:
-        transport = AiohttpTransport(resolver)
+        transport = HttpTransport(resolver)
         with pytest.raises(PermissionDenied) as caught:
             await fetch(transport, f"http://{host}:{to.port}/")
         await transport.aclose()
@@ -359,7 +359,7 @@ async def test_the_second_address_is_tried_when_the_first_refuses() -> None:
         async def resolver(host: str, port: int) -> list[Address]:
             return [Address("127.0.0.1", unused_port(), 2), Address("127.0.0.1", to.port, 2)]
 
-        transport = AiohttpTransport(resolver)
+        transport = HttpTransport(resolver)
         assert await fetch(transport, "http://provider.invalid/") == b"ok"
         await transport.aclose()
 

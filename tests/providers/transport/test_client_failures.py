@@ -18,7 +18,7 @@ from server.core.errors import (
 )
 from server.core.ports import CallTimeouts
 from server.providers.http import HttpRequest, HttpResponse
-from server.providers.transport.client import AiohttpTransport
+from server.providers.transport.client import HttpTransport
 from server.providers.transport.resolver import Address
 from tests.providers.transport.certificates import tls_contexts
 from tests.providers.transport.peer import (
@@ -58,7 +58,7 @@ FAILURES: dict[str, tuple[Handler, type[DragomanError]]] = {
 
 @pytest.mark.parametrize(("handler", "expected"), FAILURES.values(), ids=FAILURES.keys())
 async def test_each_failure_has_its_type(
-    transport: AiohttpTransport, handler: Handler, expected: type[DragomanError]
+    transport: HttpTransport, handler: Handler, expected: type[DragomanError]
 ) -> None:
     """By type, retryable where a second try may help, and with neither query nor header value in any text."""
     async with peer(handler) as to:
@@ -67,7 +67,7 @@ async def test_each_failure_has_its_type(
     assert_clean(caught.value)
 
 
-async def test_a_refused_connection_is_unavailable(transport: AiohttpTransport) -> None:
+async def test_a_refused_connection_is_unavailable(transport: HttpTransport) -> None:
     """Host and port are named, the rest of the URL is not."""
     with pytest.raises(ProviderUnavailable, match=r"127\.0\.0\.1:\d+: connection refused") as caught:
         await fetch(transport, f"http://127.0.0.1:{unused_port()}/v1{QUERY}")
@@ -84,7 +84,7 @@ async def test_a_host_without_an_address_is_unavailable(answer) -> None:
             raise answer
         return list(answer)
 
-    transport = AiohttpTransport(resolver)
+    transport = HttpTransport(resolver)
     with pytest.raises(ProviderUnavailable, match=r"provider\.test") as caught:
         await fetch(transport, "http://provider.test/" + QUERY)
     await transport.aclose()
@@ -97,14 +97,14 @@ async def test_a_host_without_an_address_is_unavailable(answer) -> None:
     "http://[::1/", "http://127.0.0.1\\@evil.test/", "http://.a.test/", "http://a..test/", "http://é.test/", "http://./",
     f"http://{'a' * 64}.test/",
 ])  # fmt: skip
-async def test_a_url_that_cannot_be_sent_is_a_matter_of_configuration(transport: AiohttpTransport, url: str) -> None:
+async def test_a_url_that_cannot_be_sent_is_a_matter_of_configuration(transport: HttpTransport, url: str) -> None:
     """No scheme, no host, credentials, line breaks: refused before anything is connected to."""
     with pytest.raises(NotConfigured) as caught:
         await fetch(transport, url)
     assert_clean(caught.value)
 
 
-async def test_a_header_with_a_line_break_is_refused(transport: AiohttpTransport) -> None:
+async def test_a_header_with_a_line_break_is_refused(transport: HttpTransport) -> None:
     """A pasted key with a line break becomes an error that does not show it."""
     async with peer(answering(plain(b"ok"))) as to:
         request = HttpRequest("POST", to.url, (("authorization", CANARY + "\r\nx: y"),), b"")
@@ -134,7 +134,7 @@ TIMEOUTS = {
 
 @pytest.mark.parametrize(("handler", "timeouts", "phase"), TIMEOUTS.values(), ids=TIMEOUTS.keys())
 async def test_a_timeout_names_its_phase_and_closes(
-    transport: AiohttpTransport, handler: Handler, timeouts: CallTimeouts, phase: str
+    transport: HttpTransport, handler: Handler, timeouts: CallTimeouts, phase: str
 ) -> None:
     """Each wait ends by its own timeout, and the provider sees the connection end."""
     async with peer(handler) as to:
@@ -145,7 +145,7 @@ async def test_a_timeout_names_its_phase_and_closes(
     assert_clean(caught.value)
 
 
-async def test_comments_do_not_put_off_the_first_token(transport: AiohttpTransport) -> None:
+async def test_comments_do_not_put_off_the_first_token(transport: HttpTransport) -> None:
     """A provider that only keeps alive fails the first-token timeout; the idle one is content with it."""
 
     async def handler(call: Call) -> None:
@@ -170,7 +170,7 @@ async def test_connecting_has_its_own_timeout() -> None:
         await asyncio.Event().wait()
         raise AssertionError
 
-    transport = AiohttpTransport(resolver)
+    transport = HttpTransport(resolver)
     with pytest.raises(ProviderTimeout) as caught:
         await fetch(transport, "http://provider.test/" + QUERY, CallTimeouts(connect=0.05))
     await transport.aclose()
@@ -185,9 +185,9 @@ async def test_a_private_ca_is_trusted_when_it_was_given_and_only_then(certifica
     """The certificate is checked against the URL's host although the address was pinned."""
     server_tls, client_tls = tls_contexts(certificate)
     async with peer(answering(plain(b"ok")), tls=server_tls) as to:
-        trusting = AiohttpTransport(to.resolver, ssl_context=client_tls)
+        trusting = HttpTransport(to.resolver, ssl_context=client_tls)
         assert await fetch(trusting, f"https://provider.test:{to.port}/") == b"ok"
-        untrusting = AiohttpTransport(to.resolver)
+        untrusting = HttpTransport(to.resolver)
         for transport, host in ((trusting, "other.test"), (trusting, "127.0.0.1"), (untrusting, "provider.test")):
             with pytest.raises(ProviderUnavailable, match="certificate") as caught:
                 await fetch(transport, f"https://{host}:{to.port}/{QUERY}")
@@ -205,7 +205,7 @@ def test_a_context_that_does_not_verify_is_not_taken(weaken: str) -> None:
     if weaken == "certificate":
         context.verify_mode = ssl.CERT_NONE
     with pytest.raises(ValueError, match="verify"):
-        AiohttpTransport(ssl_context=context)
+        HttpTransport(ssl_context=context)
 
 
 async def _read_comments(response: HttpResponse) -> None:

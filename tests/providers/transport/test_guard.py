@@ -12,7 +12,7 @@ from server.core.endpoint import EndpointPolicy, EndpointRefused, _split
 from server.core.errors import InvalidRequest
 from server.core.ports import CallTimeouts
 from server.providers.http import HttpRequest
-from server.providers.transport.client import AiohttpTransport
+from server.providers.transport.client import HttpTransport
 from server.providers.transport.guard import GuardedResolver
 from server.providers.transport.request import Target
 from server.providers.transport.resolver import Address
@@ -73,7 +73,7 @@ async def test_the_real_transport_makes_no_connection_that_the_guard_refused(hos
     port = listener.getsockname()[1]
     lookup = answering("127.0.0.1") if host == "rebinding.example" else None
     guard = GuardedResolver(EndpointPolicy(), lookup) if lookup else GuardedResolver(EndpointPolicy())
-    transport = AiohttpTransport(guard)
+    transport = HttpTransport(guard)
     try:
         with pytest.raises(EndpointRefused):
             async with transport.send(HttpRequest("GET", f"https://{host}:{port}/"), CallTimeouts()):

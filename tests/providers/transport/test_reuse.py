@@ -14,7 +14,7 @@ from server.core.errors import ProviderTimeout, ProviderUnavailable
 from server.core.ports import CallTimeouts
 from server.providers.http import HttpRequest
 from server.providers.transport import connection
-from server.providers.transport.client import AiohttpTransport
+from server.providers.transport.client import HttpTransport
 from server.providers.transport.connection import STREAMED_BODY_BYTES
 from server.providers.transport.resolver import Address
 from tests.providers.transport.certificates import tls_contexts
@@ -95,7 +95,7 @@ async def test_an_end_that_the_event_loop_has_not_read_is_seen(how: str, tls: bo
     async def resolver(host: str, port: int) -> list[Address]:
         return [Address("127.0.0.1", provider.port, socket.AF_INET)]
 
-    transport = AiohttpTransport(resolver, ssl_context=client_tls)
+    transport = HttpTransport(resolver, ssl_context=client_tls)
     url = f"{'https' if tls else 'http'}://provider.test:{provider.port}/"
     with provider.running():
         assert await fetch(transport, url) == b"ok"
@@ -106,7 +106,7 @@ async def test_an_end_that_the_event_loop_has_not_read_is_seen(how: str, tls: bo
 
 
 @pytest.mark.parametrize("reset", [False, True])
-async def test_a_provider_that_closes_after_each_answer_loses_no_call(transport: AiohttpTransport, reset: bool) -> None:
+async def test_a_provider_that_closes_after_each_answer_loses_no_call(transport: HttpTransport, reset: bool) -> None:
     """It promises to keep the connection and closes it behind the last chunk, as llama.cpp's server does."""
 
     async def handler(call: Call) -> None:
@@ -129,7 +129,7 @@ async def test_a_provider_that_closes_after_each_answer_loses_no_call(transport:
     (b"timeout=1", 2), (b"timeout=0", 2), (b"max=100, Timeout = 1", 2),
 ])  # fmt: skip
 async def test_a_connection_is_kept_for_less_than_its_provider_says(
-    transport: AiohttpTransport, keep_alive: bytes, connections: int
+    transport: HttpTransport, keep_alive: bytes, connections: int
 ) -> None:
     """A second less: the provider's clock started before ours, and a request takes its time to arrive."""
     async with peer(_answering_with(b"keep-alive: %s\r\n" % keep_alive)) as to:
@@ -138,7 +138,7 @@ async def test_a_connection_is_kept_for_less_than_its_provider_says(
         assert to.connections == connections
 
 
-async def test_a_connection_is_not_kept_beyond_that(transport: AiohttpTransport) -> None:
+async def test_a_connection_is_not_kept_beyond_that(transport: HttpTransport) -> None:
     """Two seconds promised are one second kept."""
     async with peer(_answering_with(b"Keep-Alive: timeout=2\r\n")) as to:
         assert await fetch(transport, to.url) == b"ok"
@@ -166,7 +166,7 @@ async def test_an_end_that_crosses_the_request_costs_no_call(
     """The provider ends a kept connection as the request arrives: it is sent once more, on a new one."""
     server_tls, client_tls = tls_contexts(certificate) if tls else (None, None)
     async with peer(lambda call: _second_ends(call, to.heads, reset=reset), tls=server_tls) as to:
-        transport = AiohttpTransport(to.resolver, ssl_context=client_tls)
+        transport = HttpTransport(to.resolver, ssl_context=client_tls)
         request = HttpRequest(method, f"{'https' if tls else 'http'}://provider.test:{to.port}/")
         for _ in range(2):
             async with transport.send(request, PATIENT) as response:
@@ -175,7 +175,7 @@ async def test_an_end_that_crosses_the_request_costs_no_call(
         assert (len(to.heads), to.connections) == (3, 2)
 
 
-async def test_a_body_in_pieces_is_sent_once_more_from_its_beginning(transport: AiohttpTransport) -> None:
+async def test_a_body_in_pieces_is_sent_once_more_from_its_beginning(transport: HttpTransport) -> None:
     """All of it is still here."""
     body = bytes(range(256)) * (STREAMED_BODY_BYTES // 128)
 
@@ -193,7 +193,7 @@ async def test_a_body_in_pieces_is_sent_once_more_from_its_beginning(transport: 
         assert (len(to.heads), to.connections) == (3, 2)
 
 
-async def test_the_other_try_has_a_connection_of_its_own(transport: AiohttpTransport) -> None:
+async def test_the_other_try_has_a_connection_of_its_own(transport: HttpTransport) -> None:
     """Other kept connections may have ended by the same clock; none of them is tried."""
     both = asyncio.Barrier(2)
     met = False
@@ -218,9 +218,7 @@ async def test_the_other_try_has_a_connection_of_its_own(transport: AiohttpTrans
 
 @pytest.mark.parametrize("reset", [False, True])
 @pytest.mark.parametrize("method", ["GET", "POST"])
-async def test_a_first_request_on_a_connection_is_sent_once(
-    transport: AiohttpTransport, reset: bool, method: str
-) -> None:
+async def test_a_first_request_on_a_connection_is_sent_once(transport: HttpTransport, reset: bool, method: str) -> None:
     """A provider that hangs up on a new connection has read the request, as far as anybody can know."""
     async with peer(closing(reset=reset)) as to:
         with pytest.raises(ProviderUnavailable, match="closed the connection"):
@@ -229,7 +227,7 @@ async def test_a_first_request_on_a_connection_is_sent_once(
         assert (len(to.heads), to.connections) == (1, 1)
 
 
-async def test_there_is_no_third_try(transport: AiohttpTransport) -> None:
+async def test_there_is_no_third_try(transport: HttpTransport) -> None:
     """The one more try is a first use."""
 
     async def handler(call: Call) -> None:
@@ -245,7 +243,7 @@ async def test_there_is_no_third_try(transport: AiohttpTransport) -> None:
         assert (len(to.heads), to.connections) == (3, 2)
 
 
-async def test_after_a_byte_of_an_answer_there_is_no_other_try(transport: AiohttpTransport) -> None:
+async def test_after_a_byte_of_an_answer_there_is_no_other_try(transport: HttpTransport) -> None:
     """The provider has begun to answer: it has read the request."""
     async with peer(lambda call: _second_ends(call, to.heads, b"H")) as to:
         assert await fetch(transport, to.url) == b"ok"
@@ -254,7 +252,7 @@ async def test_after_a_byte_of_an_answer_there_is_no_other_try(transport: Aiohtt
         assert (len(to.heads), to.connections) == (2, 1)
 
 
-async def test_a_late_end_is_no_crossing(transport: AiohttpTransport, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_late_end_is_no_crossing(transport: HttpTransport, monkeypatch: pytest.MonkeyPatch) -> None:
     """Who takes longer than a crossing does may have worked on it."""
     monkeypatch.setattr(connection, "CROSSING_SECONDS", 0.02)
     async with peer(lambda call: _second_ends(call, to.heads, after=0.1)) as to:
@@ -264,7 +262,7 @@ async def test_a_late_end_is_no_crossing(transport: AiohttpTransport, monkeypatc
         assert (len(to.heads), to.connections) == (2, 1)
 
 
-async def test_a_timeout_is_not_tried_again(transport: AiohttpTransport) -> None:
+async def test_a_timeout_is_not_tried_again(transport: HttpTransport) -> None:
     """On a kept connection as on any other."""
     async with peer(lambda call: _second_ends(call, to.heads, after=60)) as to:
         assert await fetch(transport, to.url) == b"ok"
