@@ -110,7 +110,10 @@ class SseParser:
                 self._size += len(line)
                 if self._size > self._lines.limit:
                     return
-                self._field(line)
+                if line.startswith(b"data: "):  # as `_field` would, for what nearly every line is
+                    self._data.append(line[6:])
+                else:
+                    self._field(line)
 
     def _field(self, line: bytes) -> None:
         name, _, value = line.partition(b":")
