@@ -1,8 +1,9 @@
 -- Response side of /v1/*, errors only: the error object of the API whose dialect is spoken there. The route's metadata
 -- (`dialect`) says which one that is.
 --
--- The server's own errors come as gRPC statuses that carry the body to show (x-dragoman-error, ASCII JSON) and, where gRPC
--- has no code for it, the HTTP status (x-dragoman-http-status). What Envoy says by itself is translated here.
+-- The server's own errors come ready to show (x-dragoman-ready), or, where the transcoder stands between, as gRPC statuses
+-- that carry the body to show (x-dragoman-error, ASCII JSON) and, where gRPC has no code for it, the HTTP status
+-- (x-dragoman-http-status). What Envoy says by itself is translated here.
 
 local OPENAI = { -- by HTTP status: type, code
   [401] = {"invalid_request_error", "invalid_api_key"},
@@ -64,6 +65,10 @@ end
 function envoy_on_response(handle)
   local headers = handle:headers()
   local said, status = headers:get("x-dragoman-error"), headers:get("x-dragoman-http-status")
+  if headers:get("x-dragoman-ready") then
+    headers:remove("x-dragoman-ready")
+    return
+  end
   headers:remove("x-dragoman-error")
   headers:remove("x-dragoman-http-status")
   if headers:get(":status") < "400" then return end

@@ -208,7 +208,7 @@ async def running_server(settings: Settings) -> AsyncIterator[RunningServer]:
             edge=table,
         )
         methods = {path: interceptor.wrap(path, handler) for path, handler in table.methods.items()}
-        edge = EdgeServer(methods, max_message_bytes=settings.max_message_bytes)
+        edge = EdgeServer(methods, table.bodies, max_message_bytes=settings.max_message_bytes)
         port = _listen(server, settings)
         edge_port = await edge.start(settings.grpc_host, settings.edge_port, _tls_context(settings))
         await server.start()

@@ -9,13 +9,17 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final
 
 import grpc
+from google.api.httpbody_pb2 import HttpBody
 
 from server.core.errors import DragomanError, LimitExceeded, Unavailable
 from server.core.setup import SetupError
+from server.rpc.compat.errors import dialect_trailers
+from server.rpc.context import MESSAGE_BYTES
+from server.rpc.edge.body import BodyContext
 from server.rpc.edge.connection import Connection, Request
 from server.rpc.edge.context import EdgeContext
 from server.rpc.edge.frames import (
@@ -56,6 +60,8 @@ class MethodTable:
 
     def __init__(self) -> None:
         self.methods: dict[str, Handler] = {}
+        self.bodies: set[str] = set()
+        """Paths of methods that take a body as it is (`google.api.HttpBody`)."""
 
     def add_generic_rpc_handlers(self, generic_rpc_handlers: Any) -> None:
         """The same methods once more, without their names."""
@@ -65,15 +71,20 @@ class MethodTable:
         for name, handler in method_handlers.items():
             if handler.request_streaming:
                 raise ValueError(f"{service_name}/{name} takes a stream")
-            self.methods[f"/{service_name}/{name}"] = handler
+            path = f"/{service_name}/{name}"
+            self.methods[path] = handler
+            if handler.request_deserializer == HttpBody.FromString:
+                self.bodies.add(path)
 
 
 class EdgeServer:
     """Listens from `start` on. methods: by their paths, as `CallInterceptor.wrap` makes them (decoding never raises,
-    streams write themselves). max_message_bytes: of a request."""
+    streams write themselves). bodies: the paths of those that may be called by the body alone. max_message_bytes: of a
+    request."""
 
-    def __init__(self, methods: Mapping[str, Handler], *, max_message_bytes: int) -> None:
+    def __init__(self, methods: Mapping[str, Handler], bodies: Collection[str] = (), *, max_message_bytes: int) -> None:
         self._methods = {path.encode(): handler for path, handler in methods.items()}
+        self._bodies = {path.encode() for path in bodies}
         self._most = max_message_bytes
         self._draining = False
         self._cut = asyncio.Event()
@@ -125,19 +136,16 @@ class EdgeServer:
         has gone."""
         found = dict(request.headers)
         keep = request.keep and not self._draining
-        handler: Handler = self._methods.get(request.path, _NO_METHOD)
         deadline = self._deadline(found)
-        context = EdgeContext(
-            connection,
-            self._loop,
-            request.headers,
-            handler.response_serializer,
-            deadline=deadline,
-            keep=keep,
+        path = request.path.partition(b"?")[0]
+        by_body = path in self._bodies and not found.get("content-type", "").startswith(CONTENT_TYPE)
+        handler: Handler = self._methods.get(path if by_body else request.path, _NO_METHOD)
+        context = (BodyContext if by_body else EdgeContext)(
+            connection, self._loop, request.headers, handler.response_serializer, deadline=deadline, keep=keep
         )
         timer = None
         try:
-            message = self._message(handler, request, found)
+            message = self._body(request, found) if by_body else self._message(handler, request, found)
             request.body = None  # the message holds its own copy, and a prompt may be large
             if deadline is not None:
                 timer = self._loop.call_at(deadline, context.expire)
@@ -178,7 +186,7 @@ class EdgeServer:
         if request.method != b"POST" or content_type.partition(";")[0].rstrip() not in _CONTENT_TYPES:
             raise _NotGrpc
         if self._draining:
-            raise _failed(Unavailable("The gateway is shutting down.", retry_after=1.0))
+            raise _failed(_going())
         if handler is _NO_METHOD:
             path = request.path.decode("utf-8", "replace")
             raise _refused(grpc.StatusCode.UNIMPLEMENTED, f"There is no method {path}.")
@@ -190,6 +198,19 @@ class EdgeServer:
             raise _failed(_too_large(self._most)) from None
         except FrameError as error:
             raise _refused(_CODES[type(error)], str(error)) from None
+
+    def _body(self, request: Request, found: Mapping[str, str]) -> HttpBody:
+        """The message of a call by its body alone. Raises _Refused, _NotGrpc."""
+        if request.method != b"POST":
+            raise _NotGrpc
+        error: DragomanError | None = _going() if self._draining else None
+        if request.body is None or len(request.body) > self._most:
+            error = _too_large(self._most)
+        if error is not None:
+            told = dialect_trailers(request.path.decode("latin-1"), error, found.get("x-request-id", ""))
+            raise _failed(error, told)
+        MESSAGE_BYTES.set(len(request.body or b""))
+        return HttpBody(content_type=found.get("content-type", ""), data=request.body or b"")
 
 
 class _NotGrpc(Exception):
@@ -204,14 +225,19 @@ def _refused(code: grpc.StatusCode, message: str) -> _Refused:
     return _Refused(code, message, (("grpc-accept-encoding", ENCODINGS),))
 
 
-def _failed(error: DragomanError) -> _Refused:
-    """The gateway's own refusals say in fields whose fault they are and when to try again, as those of the calls do."""
+def _failed(error: DragomanError, told: Sequence[tuple[str, str]] = ()) -> _Refused:
+    """The gateway's own refusals say in fields whose fault they are and when to try again, as those of the calls do.
+    told: the same in a dialect."""
     said = to_status(error)
-    trailing: list[tuple[str, str | bytes]] = [("grpc-status-details-bin", said.SerializeToString())]
+    trailing: list[tuple[str, str | bytes]] = [*told, ("grpc-status-details-bin", said.SerializeToString())]
     wait = retry_after_header(error)
     if wait is not None:
         trailing.append(("retry-after", wait))
     return _Refused(status_code(error), said.message, trailing)
+
+
+def _going() -> Unavailable:
+    return Unavailable("The gateway is shutting down.", retry_after=1.0)
 
 
 def _too_large(most: int) -> LimitExceeded:

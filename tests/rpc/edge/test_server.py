@@ -323,7 +323,7 @@ async def test_a_request_may_come_in_pieces(cut: int) -> None:
     whole = request("/test.v1.Test/Unary", frame(b"hello"), more="X-Key: a value\r\n")
 
     async def unary(_message: bytes, context: Any) -> bytes:
-        return dict(context.invocation_metadata())["x-key"].encode()
+        return str(dict(context.invocation_metadata())["x-key"]).encode()
 
     async with serving(unary) as (_, port):
         reader, writer = await asyncio.open_connection(HOST, port)
