@@ -1,7 +1,7 @@
 """The port through which every adapter's pure functions reach a provider: `HttpRequest` out, `HttpResponse` back.
 
 Adapters do no I/O. They build an `HttpRequest`, and are fed what came back; a runner holds the `Transport` between the
-two. The real transport is `transport/client.py` (aiohttp), the one for tests is `transport/fake.py`.
+two. The real transport is `transport/client.py`, the one for tests is `transport/fake.py`.
 
 How a stream is run, and who enforces which timeout:
 
@@ -32,7 +32,8 @@ class HttpRequest(msgspec.Struct, frozen=True):
     """One request, complete as it goes on the wire; the transport adds only host, content-length and what is missing of
     user-agent and accept-encoding.
 
-    url: absolute http(s), already percent-encoded: it is sent as it stands, never normalised (Bedrock signs `%3A`).
+    method: not HEAD, whose answers are framed otherwise. url: absolute http(s) and ASCII, already percent-encoded: it
+    is sent as it stands, never normalised (Bedrock signs `%3A`).
     The repr shows neither header values nor body nor query.
     """
 
