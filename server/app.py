@@ -24,7 +24,7 @@ from server.core.ports import CallTimeouts
 from server.core.setup import SetupError
 from server.data import model_tables
 from server.providers.registry import ProviderRegistry
-from server.providers.transport.client import AiohttpTransport
+from server.providers.transport.client import HttpTransport
 from server.providers.transport.documents import HttpDocuments, trusting
 from server.providers.transport.guard import GuardedResolver
 from server.rpc.edge.server import EdgeServer, MethodTable
@@ -143,7 +143,7 @@ async def open_store(settings: Settings) -> AsyncIterator[Store]:
 async def open_services(settings: Settings) -> AsyncIterator[Services]:
     """The use cases, wired. Raises SetupError, Unavailable."""
     async with open_store(settings) as store:
-        transport = AiohttpTransport(GuardedResolver(settings.allowed_endpoints), user_agent=f"dragoman/{version()}")
+        transport = HttpTransport(GuardedResolver(settings.allowed_endpoints), user_agent=f"dragoman/{version()}")
         behind = _Behind(UsageRecorder(store.stats), KeyUseRecorder(store.key_uses), RefusalLog(store.audit))
         for writer in behind:
             writer.start()
@@ -241,7 +241,7 @@ async def _open_tokens(settings: Settings, services: Services) -> AsyncIterator[
     except InvalidRequest as exc:
         mend = "Check DRAGOMAN_OIDC_ISSUER, DRAGOMAN_OIDC_JWKS_URL and DRAGOMAN_ALLOWED_ENDPOINTS."
         raise SetupError(f"The issuer of tokens cannot be called: {exc.message}.", mend=mend) from exc
-    transport = AiohttpTransport(GuardedResolver(policy), user_agent=f"dragoman/{version()}")
+    transport = HttpTransport(GuardedResolver(policy), user_agent=f"dragoman/{version()}")
     keys = IssuerKeys(issuer, HttpDocuments(transport, policy))
     keys.start()
     try:

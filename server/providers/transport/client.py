@@ -245,6 +245,3 @@ class _Call:
             self._connecting.reschedule(self._pool.loop.time())
         if self._connection is not None:
             self._connection.fail(error)
-
-
-AiohttpTransport = HttpTransport

@@ -324,10 +324,10 @@ class Connection(asyncio.Protocol):
             self._keep = self._parser.should_keep_alive()
 
     def _spoiled(self) -> None:
-        """What has come is no HTTP, or too much of it. An answer that was whole before stays what it is."""
-        self._keep = False
+        """What has come is no HTTP, or too much of it: no more is read. An answer that was whole before stays so."""
         if not self.ended and self._broken is None:
             self._broken = not_http()
+        self.abort()
 
 
 def _until_close(headers: dict[str, str]) -> bool:
