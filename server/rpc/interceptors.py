@@ -8,7 +8,7 @@ import logging
 import re
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import aclosing
 from typing import Any, Protocol
 
@@ -202,20 +202,20 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 def _writing(behavior: _Behavior) -> _Behavior:
     """A stream's behavior as one that writes by itself: grpc.aio, which would iterate it, leaves a generator to the
     garbage collector when the caller goes away during a write. Here it is closed before the call ends."""
-    if inspect.iscoroutinefunction(behavior):
-        return behavior
 
-    async def run(request: Any, context: Any) -> None:
+    def run(request: Any, context: Any) -> Awaitable[None]:
         produced = behavior(request, context)
         if inspect.isawaitable(produced):
-            await produced
-            return
-        write = (context.context if isinstance(context, Call) else context).write
-        async with aclosing(produced) as messages:
-            async for message in messages:
-                await write(message)
+            return produced
+        return _write_all(produced, (context.context if isinstance(context, Call) else context).write)
 
     return run
+
+
+async def _write_all(produced: AsyncGenerator[Any, None], write: Callable[[Any], Awaitable[None]]) -> None:
+    async with aclosing(produced) as messages:
+        async for message in messages:
+            await write(message)
 
 
 def presented_key(metadata: Any) -> str:
