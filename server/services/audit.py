@@ -90,7 +90,7 @@ class RefusalLog(Periodic):
         now: Callable[[], datetime] = utc_now,
         entropy: Callable[[int], bytes] = secrets.token_bytes,
     ) -> None:
-        super().__init__("audit entries of refused attempts", self.flush, interval)
+        super().__init__("audit entries of refused attempts", self._write, interval)
         self._store = store
         self._now = now
         self._entropy = entropy
@@ -117,8 +117,7 @@ class RefusalLog(Periodic):
             return
         self._pending.append(self._entry(caller, action, subject, workspace_id, outcome, reason))
 
-    async def flush(self) -> None:
-        """Write what is pending. Raises Unavailable when the store cannot be reached; then nothing is lost."""
+    async def _write(self) -> None:
         self._roll()
         if not self._pending:
             return

@@ -17,7 +17,7 @@ class KeyUseRecorder(Periodic):
     """Notes uses in memory, one moment a key, and writes those that are a minute newer than what was written."""
 
     def __init__(self, store: KeyUseStore, *, interval: float = 2.0, now: Callable[[], datetime] = utc_now) -> None:
-        super().__init__("last uses of keys", self.flush, interval)
+        super().__init__("last uses of keys", self._write, interval)
         self._store = store
         self._now = now
         self._used: set[str] = set()
@@ -27,8 +27,7 @@ class KeyUseRecorder(Periodic):
         """The key is used now, or was within the interval."""
         self._used.add(key_id)
 
-    async def flush(self) -> None:
-        """Write what is due. Raises Unavailable when the store cannot be reached; then nothing is lost."""
+    async def _write(self) -> None:
         now, used = self._now(), self._used
         self._used = set()
         never = now - 2 * RESOLUTION

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-
 from server.core.events import Usage
 from server.core.ports import StatsStore
 from server.core.provider_config import ConfigStats
@@ -21,7 +19,6 @@ class UsageRecorder(Periodic):
         super().__init__("usage counts", self.flush, interval)
         self._store = store
         self._pending: dict[str, ConfigStats] = {}
-        self._flushing = asyncio.Lock()
 
     def record(self, config_id: str, usage: Usage, *, failed: bool) -> None:
         """Count one call that was sent to a provider."""
@@ -37,16 +34,14 @@ class UsageRecorder(Periodic):
         before = self._pending.get(config_id)
         self._pending[config_id] = row if before is None else before.plus(row)
 
-    async def flush(self) -> None:
-        """Write what is pending. Raises Unavailable when the store cannot be reached; then nothing is lost."""
-        async with self._flushing:
-            if not self._pending:
-                return
-            written, self._pending = self._pending, {}
-            try:
-                await self._store.add(list(written.values()))
-            except BaseException:
-                for config_id, row in written.items():
-                    newer = self._pending.get(config_id)
-                    self._pending[config_id] = row if newer is None else newer.plus(row)
-                raise
+    async def _write(self) -> None:
+        if not self._pending:
+            return
+        written, self._pending = self._pending, {}
+        try:
+            await self._store.add(list(written.values()))
+        except BaseException:
+            for config_id, row in written.items():
+                newer = self._pending.get(config_id)
+                self._pending[config_id] = row if newer is None else newer.plus(row)
+            raise
