@@ -16,7 +16,7 @@ class UsageRecorder(Periodic):
     """
 
     def __init__(self, store: StatsStore, *, interval: float = 1.0) -> None:
-        super().__init__("usage counts", self.flush, interval)
+        super().__init__("usage counts", self._write, interval)
         self._store = store
         self._pending: dict[str, ConfigStats] = {}
 

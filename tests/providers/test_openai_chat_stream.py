@@ -315,7 +315,7 @@ def test_the_short_way_of_a_delta_of_text_says_what_the_long_one_says(
         chunks = [delta(**fields, **beside) for fields in deltas]
         for chunk in chunks if logprobs else ():
             chunk["choices"][0]["logprobs"] = {"content": [{"token": "a", "logprob": -1}]}
-        return run(sse(*chunks, *([delta(finish="stop"), DONE] if whole else [])))
+        return run(sse(*chunks, delta(finish="stop"), DONE) if whole else sse(*chunks))
 
     def told(found: list[StreamEvent]) -> list[object]:
         return [(type(event.error), event.usage) if isinstance(event, Failed) else event for event in found]

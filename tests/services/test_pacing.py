@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import Callable, Sequence
 
 import pytest
 
 from server.core.catalog import Catalog
 from server.core.endpoint import EndpointPolicy
 from server.core.events import BlockDelta, BlockEnd, BlockStart, Completed, Started, StreamEvent, Usage
-from server.core.ports import CallTimeouts
+from server.core.ports import CallTimeouts, EventStream
 from server.core.provider_config import PROVIDERS
 from server.services.gateway import Gateway
 from server.services.models import ModelService
@@ -48,7 +48,7 @@ class Timers:
 
 def stream(
     pace: Pace | None, *batches: Sequence[StreamEvent], provider: ScriptedProvider | None = None
-) -> AsyncGenerator[Sequence[StreamEvent], None]:
+) -> EventStream:
     models = ModelService(snapshot_of(provider_config()), Catalog((), providers=dict.fromkeys(PROVIDERS, ())))
     source = OneProvider(provider or ScriptedProvider(*batches))
     gateway = Gateway(models, source, Targets(MarkingVault(), EndpointPolicy()), Ledger(), CallTimeouts(), pace)
@@ -122,7 +122,7 @@ async def test_with_the_loops_own_timers_everything_arrives_in_order() -> None:
     pace = Pace(0.001, lambda: True)
     streams = [stream(pace, *BATCHES) for _ in range(20)]
 
-    async def read(batches: AsyncGenerator[Sequence[StreamEvent], None]) -> list[Sequence[StreamEvent]]:
+    async def read(batches: EventStream) -> list[Sequence[StreamEvent]]:
         return [batch async for batch in batches]
 
     assert await asyncio.gather(*map(read, streams)) == [list(BATCHES)] * 20
