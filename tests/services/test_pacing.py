@@ -46,9 +46,7 @@ class Timers:
         call()
 
 
-def stream(
-    pace: Pace | None, *batches: Sequence[StreamEvent], provider: ScriptedProvider | None = None
-) -> EventStream:
+def stream(pace: Pace | None, *batches: Sequence[StreamEvent], provider: ScriptedProvider | None = None) -> EventStream:
     models = ModelService(snapshot_of(provider_config()), Catalog((), providers=dict.fromkeys(PROVIDERS, ())))
     source = OneProvider(provider or ScriptedProvider(*batches))
     gateway = Gateway(models, source, Targets(MarkingVault(), EndpointPolicy()), Ledger(), CallTimeouts(), pace)
