@@ -26,8 +26,8 @@ class Call(msgspec.Struct):
     """Handed to the handlers of this project's services in the place of grpc's context.
 
     transport: `rest`, `sse` or `grpc` as a trusted proxy says, "" for a direct caller. peers: says who is connected.
-    principal: None only where the method is public. trailing: metadata to send at the end of a call that succeeds. The
-    rest is what the access log tells.
+    external: the caller's address as a proxy says it. principal: None only where the method is public. trailing:
+    metadata to send at the end of a call that succeeds. The rest is what the access log tells.
     """
 
     method: str
@@ -35,6 +35,7 @@ class Call(msgspec.Struct):
     transport: str
     context: CallContext
     peers: Peers
+    external: str = ""
     principal: Principal | None = None
     trailing: list[tuple[str, str | bytes]] = []
     code: grpc.StatusCode = grpc.StatusCode.OK
@@ -73,10 +74,8 @@ class Call(msgspec.Struct):
 
     def address(self) -> str:
         """Network address of the caller: what a trusted proxy saw, where the call came through one; else the peer's."""
-        if self.transport:
-            for name, value in self.context.invocation_metadata() or ():
-                if name == "x-envoy-external-address" and isinstance(value, str) and _ADDRESS.fullmatch(value):
-                    return value
+        if self.transport and _ADDRESS.fullmatch(self.external):
+            return self.external
         return self.peer()
 
     def fail(self, error: Exception) -> DragomanError:

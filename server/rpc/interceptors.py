@@ -124,13 +124,15 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
     def _runner(self, method: str, behavior: _Behavior) -> Any:
         rule = self._rules.get(method)
         own = method.startswith(OWN_SERVICES)
+        level = logging.DEBUG if rule == "public" else logging.INFO
 
         async def call_method(request: Any, context: CallContext) -> Any:
             began = self._now()
-            call = _new_call(method, context, self._peers)
+            metadata = context.invocation_metadata() or ()
+            call = _new_call(method, context, metadata, self._peers)
             slot: Slot | None = None
             try:
-                await self._identify(call, rule)
+                await self._identify(call, metadata, rule)
                 if call.principal is not None and self._in_flight is not None:
                     slot = self._in_flight.enter(call.principal, MESSAGE_BYTES.get())
                 self._check(request)
@@ -156,7 +158,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             finally:
                 if slot is not None and self._in_flight is not None:
                     self._in_flight.leave(slot)
-                self._log(call, self._now() - began, quiet=rule == "public")
+                self._log(level, call, self._now() - began)
                 del request  # for the same reason as `_forget_frames`: this frame stays as well
             return result
 
@@ -164,11 +166,11 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 
     # --- each call ----------------------------------------------------------------------------------------------------
 
-    async def _identify(self, call: Call, rule: Rule | None) -> None:
+    async def _identify(self, call: Call, metadata: Any, rule: Rule | None) -> None:
         if rule is None:
             raise InternalError("The method has no access rule.")
         if isinstance(rule, Role):
-            key = presented_key(call.context.invocation_metadata())
+            key = presented_key(metadata)
             call.principal = await self._authenticator.authenticate(key, call.address())
             if call.principal.role < rule:
                 raise PermissionDenied(f"The key's role is {_name(call.principal.role)}; the call needs {_name(rule)}.")
@@ -176,15 +178,15 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                 call.principal = with_origin(call.principal, call)
 
     def _check(self, request: Any) -> None:
-        if isinstance(request, Undecodable):
-            raise InvalidRequest("The request is not a valid message of this method.")
         if isinstance(request, Message):
             self._validator.check(request)
+        elif isinstance(request, Undecodable):
+            raise InvalidRequest("The request is not a valid message of this method.")
 
     @staticmethod
     async def _abort(call: Call, failure: DragomanError) -> None:
         status = to_status(failure, call.request_id)
-        trailing: list[tuple[str, str | bytes]] = [*_request_id_trailer(call)]
+        trailing: list[tuple[str, str | bytes]] = [] if call.transport else [_request_id_trailer(call)]
         dialect = dialect_trailers(call.method, failure, call.request_id) if call.in_band else []
         # A dialect has its own form of an error, and both would be much for one block of headers.
         trailing += dialect or [("grpc-status-details-bin", status.SerializeToString())]
@@ -193,10 +195,24 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             trailing.append(("retry-after", wait))
         await call.context.abort(call.code, status.message, tuple(trailing))
 
-    def _log(self, call: Call, seconds: float, *, quiet: bool) -> None:
-        level = logging.DEBUG if quiet else logging.INFO
-        if self._access_log.wants(level):
-            self._access_log.write(level, _access_line(call, seconds))
+    def _log(self, level: int, call: Call, seconds: float) -> None:
+        if not self._access_log.wants(level):
+            return
+        line = AccessLine(
+            method=call.method,
+            status="OK" if call.code is grpc.StatusCode.OK else getattr(call.code, "name", str(call.code)),
+            duration_ms=round(seconds * 1000, 1),
+            request_id=call.request_id,
+            transport=call.transport or "direct",
+            reason=call.reason,
+            key_id=call.principal.key_id if call.principal else "",
+            workspace_id=call.workspace_id,
+            provider=call.provider,
+            model=call.model,
+            prompt_tokens=call.usage.prompt_tokens,
+            completion_tokens=call.usage.completion_tokens,
+        )
+        self._access_log.write(level, line)
 
 
 def _writing(behavior: _Behavior) -> _Behavior:
@@ -246,22 +262,21 @@ def _forget_frames(error: BaseException | None) -> None:
         error = error.__cause__ or error.__context__
 
 
-def _new_call(method: str, context: CallContext, peers: Peers) -> Call:
-    request_id = transport = ""
-    for name, value in context.invocation_metadata() or ():
-        if name == "x-request-id" and isinstance(value, str) and _REQUEST_ID.fullmatch(value):
-            request_id = value
-        elif name == "x-dragoman-transport" and isinstance(value, str):
-            transport = value
-    transport = peers.transport(context, transport)
-    call = Call(method, request_id or secrets.token_hex(16), transport, context, peers)
-    call.trailing.extend(_request_id_trailer(call))
+def _new_call(method: str, context: CallContext, metadata: Any, peers: Peers) -> Call:
+    said = dict(metadata)
+    request_id = said.get("x-request-id", "")
+    if not isinstance(request_id, str) or not _REQUEST_ID.fullmatch(request_id):
+        request_id = secrets.token_hex(16)
+    transport = peers.transport(context, said.get("x-dragoman-transport", ""))
+    call = Call(method, request_id, transport, context, peers, said.get("x-envoy-external-address", ""))
+    if not transport:
+        call.trailing.append(_request_id_trailer(call))
     return call
 
 
-def _request_id_trailer(call: Call) -> list[tuple[str, str | bytes]]:
+def _request_id_trailer(call: Call) -> tuple[str, str]:
     """For direct callers; the proxy puts its own into every response."""
-    return [] if call.transport else [("x-request-id", call.request_id)]
+    return "x-request-id", call.request_id
 
 
 def _lenient(decode: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
@@ -279,20 +294,3 @@ def _lenient(decode: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
 
 def _name(role: Role) -> str:
     return role.name.lower()
-
-
-def _access_line(call: Call, seconds: float) -> AccessLine:
-    return AccessLine(
-        method=call.method,
-        status="OK" if call.code is grpc.StatusCode.OK else getattr(call.code, "name", str(call.code)),
-        duration_ms=round(seconds * 1000, 1),
-        request_id=call.request_id,
-        transport=call.transport or "direct",
-        reason=call.reason,
-        key_id=call.principal.key_id if call.principal else "",
-        workspace_id=call.workspace_id,
-        provider=call.provider,
-        model=call.model,
-        prompt_tokens=call.usage.prompt_tokens,
-        completion_tokens=call.usage.completion_tokens,
-    )

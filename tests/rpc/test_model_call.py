@@ -42,7 +42,7 @@ class Context:
 
 
 def make_call(context: Any, transport: str = "") -> Call:
-    return Call("/m", "r", transport, context, Peers(TrustedProxies()), CALLER, workspace_id="ws_1")
+    return Call("/m", "r", transport, context, Peers(TrustedProxies()), principal=CALLER, workspace_id="ws_1")
 
 
 def same(batch: Sequence[StreamEvent]) -> Sequence[StreamEvent]:
