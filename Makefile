@@ -23,7 +23,7 @@ venv:  ## make or refresh .venv from the hash-pinned lock
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	--custom-compile-command "make lock"
 lock: venv  ## pin what pyproject.toml asks for (LOCK_ARGS=--upgrade: the newest)
-	$(LOCK) $(LOCK_ARGS) pyproject.toml --extra envoy --group dev -o requirements/dev.lock
+	$(LOCK) $(LOCK_ARGS) pyproject.toml --extra run --group dev -o requirements/dev.lock
 	$(LOCK) pyproject.toml -c requirements/dev.lock -o requirements/server.lock
 	$(LOCK) --group build -c requirements/dev.lock -o requirements/build.lock
 	@$(PYTHON) tools/venv.py --venv $(VENV) --lock requirements/dev.lock

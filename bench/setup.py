@@ -28,7 +28,7 @@ peer."""
 
 # Pinned to what docs/performance.md shows.
 PEERS = {
-    "dragoman": ["-r", str(ROOT / "requirements" / "server.lock")],
+    "dragoman": ["-r", str(ROOT / "requirements" / "server.lock"), "aiohttp==3.14.5"],  # aiohttp: the floor's
     "litellm": ["litellm[proxy]==1.106.2"],
     "mlflow": ["mlflow[gateway]==3.17.2"],
     "tools": ["matplotlib==3.11.2", "py-spy==0.4.3"],

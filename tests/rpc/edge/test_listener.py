@@ -93,6 +93,28 @@ async def test_without_room_for_another_file_those_who_wait_are_taken_later(
     await turns(20)
 
 
+@pytest.mark.parametrize("run", [asyncio.run, uvloop.run], ids=["asyncio", "uvloop"])
+def test_connections_notice_a_peer_that_is_gone_and_hold_no_small_write_back(run: object) -> None:
+    async def look() -> None:
+        made: asyncio.Queue[asyncio.BaseTransport] = asyncio.Queue()
+
+        class Told(asyncio.Protocol):
+            def connection_made(self, transport: asyncio.BaseTransport) -> None:
+                made.put_nowait(transport)
+
+        listener = Listener("127.0.0.1", 0, Told)
+        with callers(listener.port, 1):
+            transport = await made.get()
+            accepted = transport.get_extra_info("socket")
+            assert accepted.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+            transport.close()
+        listener.close()
+        await turns(20)
+
+    run(look())  # type: ignore[operator]  # one of two functions
+
+
 async def test_it_listens_on_ipv6() -> None:
     listener = Listener("::1", 0, asyncio.Protocol)
     with socket.create_connection(("::1", listener.port)):
