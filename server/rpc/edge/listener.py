@@ -37,8 +37,8 @@ class Listener:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         both = host == "::" and socket.has_dualstack_ipv6()  # as gRPC's server takes it
         self._socket = socket.create_server((host, port), family=family, backlog=BACKLOG, dualstack_ipv6=both)
-        # Connections have these from the socket that they come by: one whose proxy is gone is noticed, and no token waits
-        # for another.
+        # Connections have these from the socket they come by: one whose proxy is gone is noticed, no token waits for
+        # another.
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._socket.setblocking(False)
