@@ -11,7 +11,7 @@ PYTEST := $(BIN)/python -m pytest -n $(PYTEST_WORKERS) --dist worksteal
 
 .DEFAULT_GOAL := help
 .PHONY: help venv lock gen gen-check format lint types floors protos check test-unit test-e2e test run bench bench-micro \
-	bench-soak bench-copies bench-profile bench-page bench-setup wheel clean
+	bench-soak bench-copies bench-profile bench-frames bench-page bench-setup wheel clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*##  *\(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
@@ -81,6 +81,9 @@ bench-copies: venv  ## what a prompt of 15 MB costs in memory
 
 bench-profile: venv  ## whose code the server runs under load (py-spy)
 	@$(BIN)/python -m bench.profile
+
+bench-frames: venv  ## how much Python a call runs through
+	@$(BIN)/python -m bench.frames
 
 bench-page: venv  ## write what these measured into docs/performance.md, .json and .svg
 	@$(BIN)/python -m bench.page $(BENCH_ARGS)

@@ -28,6 +28,14 @@ class Share(msgspec.Struct, kw_only=True):
     percent: dict[str, float]
 
 
+class Frames(msgspec.Struct, kw_only=True):
+    """Python frames that the server enters (bench.frames), of one owner. each: for a call, or an event of a stream, by
+    the load's name."""
+
+    name: str
+    each: dict[str, float]
+
+
 class Copies(msgspec.Struct, kw_only=True):
     """What a large prompt costs (bench.copies). mb: of the prompt. peak_mb: how far the process grew beyond what it
     held before; kept_mb: how much of that it still held afterwards."""
@@ -72,11 +80,19 @@ class Figures(msgspec.Struct, kw_only=True):
     run: Report | None = None
     stages: list[Stage] | None = None
     profile: list[Share] | None = None
+    frames: list[Frames] | None = None
     copies: list[Copies] | None = None
     soak: Soak | None = None
 
 
-PARTS: Final = {"run": "results", "stages": "micro", "profile": "profile", "copies": "copies", "soak": "soak"}
+PARTS: Final = {
+    "run": "results",
+    "stages": "micro",
+    "profile": "profile",
+    "frames": "frames",
+    "copies": "copies",
+    "soak": "soak",
+}
 """A part of the figures, and the file in bench/.run that its command leaves."""
 
 

@@ -1,7 +1,7 @@
 """docs/performance.md from its figures: `python -m bench.page`.
 
 The page's tables stand between markers and are written here, never by hand; what stands between them is prose without
-figures. With names of parts (run, stages, profile, copies, soak) it takes these from bench/.run into
+figures. With names of parts (run, stages, profile, frames, copies, soak) it takes these from bench/.run into
 docs/performance.json first, all that are there by default.
 """
 
@@ -19,7 +19,7 @@ from typing import Final, TypeVar
 from bench import report as tables
 from bench.bars import OURS, Report, bars, case_of, goals
 from bench.cases import CASES, Case
-from bench.figures import PARTS, Copies, Figures, Share, Soak, Stage, merged, save
+from bench.figures import PARTS, Copies, Figures, Frames, Share, Soak, Stage, merged, save
 from bench.mock import PACE_SECONDS
 from bench.peers import PEERS
 from bench.report import Table
@@ -84,6 +84,7 @@ def _blocks(figures: Figures) -> Mapping[str, Callable[[], str]]:
         "wrong": _of(figures.run, _wrong),
         "stages": _of(figures.stages, lambda stages: _stages(stages).markdown),
         "profile": _of(figures.profile, lambda shares: profile_table(shares).markdown),
+        "frames": _of(figures.frames, lambda frames: frames_table(frames).markdown),
         "copies": _of(figures.copies, lambda copies: copies_table(copies).markdown),
         "soak": _of(figures.soak, _soak),
     }
@@ -121,6 +122,14 @@ def profile_table(shares: list[Share]) -> Table:
     loads = list(dict.fromkeys(load for share in shares for load in share.percent))
     rows = [[share.name, *(f"{share.percent.get(load, 0):.0f} %" for load in loads)] for share in shares]
     return Table(["what", *loads], rows)
+
+
+def frames_table(frames: list[Frames]) -> Table:
+    """How much Python runs."""
+    loads = list(dict.fromkeys(load for one in frames for load in one.each))
+    rows = [[one.name, *(f"{one.each.get(load, 0):.1f}" for load in loads)] for one in frames]
+    sums = [f"{sum(one.each.get(load, 0) for one in frames):.1f}" for load in loads]
+    return Table(["whose", *loads], [*rows, ["all", *sums]])
 
 
 def copies_table(copies: list[Copies]) -> Table:

@@ -33,8 +33,7 @@ SECONDS: Final = 6.0
 OWNERS: Final = (
     ("uvloop", "event loop (uvloop)"),
     ("/asyncio/", "asyncio's Python"),
-    ("aiohttp", "aiohttp"),
-    ("multidict", "aiohttp"),
+    ("httptools", "httptools"),
     ("grpc", "gRPC"),
     ("protovalidate", "protovalidate"),
     ("celpy", "protovalidate"),
@@ -51,6 +50,7 @@ OWNERS: Final = (
     ("server/rpc/edge", "server/rpc/edge"),
     ("server/rpc", "server/rpc"),
     ("server/services", "server/services"),
+    ("server/providers/transport", "server/providers/transport"),
     ("server/providers", "server/providers"),
     ("server/core", "server/core"),
     ("server/", "server, else"),
@@ -92,10 +92,18 @@ def owner(stack: str) -> str:
     if name in KERNEL and "libc" in file:
         return "the kernel (write, read, epoll)"
     for frame in reversed(frames):
-        for part, name in OWNERS:
-            if part in frame:
-                return name
+        if found := _owner_of(frame):
+            return found
     return "the interpreter"
+
+
+def owner_of(file: str) -> str:
+    """Of a file with Python code."""
+    return _owner_of(file) or "else"
+
+
+def _owner_of(frame: str) -> str:
+    return next((name for part, name in OWNERS if part in frame), "")
 
 
 def shares(samples: dict[str, Counter[str]]) -> list[Share]:

@@ -102,7 +102,7 @@ def configure_logging(settings: Settings) -> None:
     """JSON lines on stderr, for this process."""
     logging.basicConfig(level=settings.log_level.upper(), handlers=[LineHandler(sys.stderr)], force=True)
     # What libraries say of their own work at info is noise in a service's log.
-    for name in ("aiohttp", "aiosqlite", "alembic", "asyncio", "sqlalchemy"):
+    for name in ("aiosqlite", "alembic", "asyncio", "sqlalchemy"):
         logging.getLogger(name).setLevel(logging.WARNING)
 
 

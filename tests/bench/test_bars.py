@@ -89,7 +89,7 @@ def test_a_sample_belongs_to_the_kernel_or_to_the_innermost_known_frame() -> Non
     base = "run (<frozen runpy>:1);loop (/x/uvloop/loop.pyx:2);handle (/x/server/rpc/llm.py:3)"
     assert owner(base) == "server/rpc"
     assert owner(f"{base};dict_get (/usr/bin/python3.11)") == "server/rpc"
-    assert owner(f"{base};parse (/x/aiohttp/_http_parser.c:1)") == "aiohttp"
+    assert owner(f"{base};parse (/x/httptools/parser/parser.pyx:1)") == "httptools"
     assert owner(f"{base};write (/usr/lib/libc.so.6)") == "the kernel (write, read, epoll)"
 
 
