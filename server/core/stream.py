@@ -90,7 +90,7 @@ class Guard:
             if kind is BlockStart:
                 index += 1
             # A start has the next number, a delta and an end that of the open block.
-            if following is None or (kind in _NUMBERED and event.index != index):  # type: ignore[union-attr]
+            if following is None or (kind in _NUMBERED and event.index != index):  # type: ignore[union-attr]  # all of these have one
                 state = State.ENDED
                 passed.append(Failed(InternalError("The provider adapter broke the order of stream events.")))
                 break

@@ -112,5 +112,5 @@ def _subject(action: str, request: Any, error: DragomanError) -> AuditObject:
         return AuditObject(kind)
     fields = request.DESCRIPTOR.fields_by_name
     id = next((getattr(request, field) for field in _ID_FIELDS if field in fields), "")
-    name = request.name if "name" in fields else ""  # type: ignore[attr-defined]
+    name = request.name if "name" in fields else ""  # type: ignore[attr-defined]  # not of every Message
     return AuditObject(kind, id[:_MOST_CHARS], name[:_MOST_CHARS])

@@ -60,7 +60,7 @@ def chat_request(request: pb.ChatRequest, *, stream: bool) -> m.ChatRequest:
         options = structs.object_json(request.provider_options, "provider_options", "send it as a string")
     scalars: dict[str, Any] = {}
     for name in _SCALARS:
-        if has(name):  # type: ignore[arg-type]
+        if has(name):  # type: ignore[arg-type]  # the stubs want literals
             scalars[name] = getattr(request, name)
     return m.ChatRequest(
         messages=messages,

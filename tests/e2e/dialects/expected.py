@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -10,12 +11,24 @@ import anthropic
 import openai
 import pytest
 
-from tests.support.matrix import AS_TEXT, HIDDEN, NO_SIGNATURE, NOT_BACK, YES, Cell
+from tests.support.matrix import AS_TEXT, HIDDEN, NO_SIGNATURE, NOT_BACK, YES, Cell, feature
 from tests.support.wires import WireServer
 from tests.support.wires.chat import SERVERS
+from tests.support.wires.scenes import PNG
 
 THOUGHT = "Let me see."
 """What the wires think before they answer."""
+
+each_image_url = pytest.mark.parametrize(
+    ("url", "size"),
+    [
+        pytest.param(
+            f"data:image/png;base64,{base64.b64encode(PNG).decode()}", len(PNG), marks=feature("images"), id="data"
+        ),
+        pytest.param("https://pictures.example/1.png", 30, marks=feature("images by URL"), id="URL"),
+    ],
+)
+"""Images as OpenAI's APIs take them, and how many bytes the provider is to get."""
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 from typing import Any
 
@@ -13,13 +12,13 @@ from tests.e2e.dialects.expected import (
     THOUGHT,
     as_documented,
     check_thoughts_that_went_back,
+    each_image_url,
     forget_hangups,
     signs_calls,
 )
 from tests.support.matrix import HIDDEN, Dialect, Provider, cell, feature
 from tests.support.wires import WireServer
 from tests.support.wires.embeddings import vector
-from tests.support.wires.scenes import PNG
 
 pytestmark = pytest.mark.e2e
 
@@ -130,15 +129,7 @@ def test_structured_output(openai_at: openai.OpenAI, wires: WireServer, provider
         assert json.loads(found.choices[0].message.content) == {"city": "Paris", "form": "with a schema"}
 
 
-@pytest.mark.parametrize(
-    ("url", "size"),
-    [
-        pytest.param(
-            f"data:image/png;base64,{base64.b64encode(PNG).decode()}", len(PNG), marks=feature("images"), id="data"
-        ),
-        pytest.param("https://pictures.example/1.png", 30, marks=feature("images by URL"), id="URL"),
-    ],
-)
+@each_image_url
 def test_images(
     openai_at: openai.OpenAI,
     wires: WireServer,
