@@ -23,13 +23,14 @@ pytestmark = [
 ]
 
 MOST = {
-    "whole answers, REST": 210,
-    "whole answers, OpenAI": 240,
+    "whole answers, REST": 215,
+    "whole answers, OpenAI": 265,
     "bursts, REST": 8,
-    "paced, REST": 55,
-    "paced, OpenAI": 60,
+    "paced, REST": 50,
+    "paced, OpenAI": 55,
 }
-"""A tenth above what it was when this was written. Before it was looked at: 495 a call, 105 an event."""
+"""A tenth above what it is now; of paced streams more, beside which the background's work counts. Before it was looked
+at: 495 a call, 105 an event."""
 
 
 def test_a_call_and_an_event_pass_no_more_python_than_they_did(tmp_path: Path) -> None:
