@@ -16,7 +16,7 @@ from server.rpc.compat.errors import BODY_HEADER, RETRY_HEADER, STATUS_HEADER
 from server.rpc.context import MESSAGE_BYTES
 from server.rpc.edge.frames import frame
 from server.rpc.edge.server import EdgeServer, MethodTable
-from tests.rpc.edge.test_server import HOST, MOST, Answer, Behavior, ask, request, writing
+from tests.rpc.edge.test_server import HOST, MOST, Answer, Behavior, all_of, ask, request, writing
 
 PATH = "/dragoman.v1.OpenAIService/Call"
 
@@ -163,11 +163,7 @@ async def test_events_that_fail_without_a_word_of_their_own_have_no_end() -> Non
     async with serving(behave) as (_, port):
         reader, writer = await asyncio.open_connection(HOST, port)
         writer.write(by_body(b"{}"))
-        raw = b""
-        async with asyncio.timeout(10):
-            with contextlib.suppress(ConnectionError):
-                while piece := await reader.read(65536):
-                    raw += piece
+        raw = await all_of(reader)
         writer.close()
     assert b"data: 1" in raw
     assert not raw.endswith(b"0\r\n\r\n")

@@ -92,6 +92,16 @@ async def ask(port: int, sent: bytes) -> Answer:
     return Answer(raw)
 
 
+async def all_of(reader: asyncio.StreamReader) -> bytes:
+    """What came until the connection was closed, in order or by a reset."""
+    raw = b""
+    async with asyncio.timeout(10):
+        with contextlib.suppress(ConnectionError):
+            while piece := await reader.read(65536):
+                raw += piece
+    return raw
+
+
 async def echo(message: bytes, _context: Any) -> bytes:
     return message.upper()
 
@@ -183,11 +193,7 @@ async def test_a_defect_within_a_stream_cuts_it_visibly(caplog: pytest.LogCaptur
     async with serving(stream=stream) as (_, port):
         reader, writer = await asyncio.open_connection(HOST, port)
         writer.write(request("/test.v1.Test/Stream", frame(b"")))
-        raw = b""
-        async with asyncio.timeout(10):
-            with contextlib.suppress(ConnectionError):
-                while piece := await reader.read(65536):
-                    raw += piece
+        raw = await all_of(reader)
         writer.close()
     assert frame(b"one") in raw
     assert not raw.endswith(b"\r\n\r\n")
@@ -382,11 +388,7 @@ async def test_what_is_no_request_ends_the_connection(sent: bytes, status: str) 
     async with serving(echo) as (_, port):
         reader, writer = await asyncio.open_connection(HOST, port)
         writer.write(sent)
-        raw = b""
-        async with asyncio.timeout(10):
-            with contextlib.suppress(ConnectionError):  # what was not read is answered by a reset
-                while piece := await reader.read(65536):
-                    raw += piece
+        raw = await all_of(reader)
         writer.close()
     assert raw.startswith(f"HTTP/1.1 {status}".encode())
     assert raw.count(b"HTTP/1.1") == 1
@@ -507,11 +509,7 @@ async def test_a_line_break_in_metadata_ends_no_header() -> None:
     async with serving(unary) as (_, port):
         reader, writer = await asyncio.open_connection(HOST, port)
         writer.write(request("/test.v1.Test/Unary", frame(b"")))
-        async with asyncio.timeout(10):
-            raw = b""
-            with contextlib.suppress(ConnectionError):
-                while piece := await reader.read(65536):
-                    raw += piece
+        raw = await all_of(reader)
         writer.close()
     assert b"injected" not in raw
     assert not raw.endswith(b"\r\n\r\n")
