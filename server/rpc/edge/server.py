@@ -1,7 +1,8 @@
 """Serves the RPCs to the proxy over HTTP/1.1. Why not by gRPC's own server alone: docs/decisions/edge-hop.md.
 
 A call is `POST /package.Service/Method` with one framed message. Its answer is framed messages and a status in the
-trailers, as gRPC has them over HTTP/2; headers alone if it fails before its first message.
+trailers, as gRPC has them over HTTP/2; headers alone if it fails before its first message. Methods that take and give
+bodies as they are may be called by the body alone: see `body.py`.
 """
 
 from __future__ import annotations
