@@ -16,6 +16,8 @@ _HEAD: Final = b"HTTP/1.1 200 OK\r\ncontent-type: application/grpc\r\n"
 _CLOSE: Final = b"connection: close\r\n"
 _CHUNKED: Final = b"transfer-encoding: chunked\r\n"
 _ALONE: Final = b"content-length: 0\r\n"
+_CHUNK: Final = b"%x\r\n\0%b%b\r\n"
+"""A framed message as a chunk: the size of both, the message's in four bytes, the message."""
 _LAST_CHUNK: Final = b"0\r\n"
 _OK_LINES: Final = lines(OK)
 
@@ -93,7 +95,7 @@ class EdgeContext:
             raise asyncio.CancelledError
         payload = self._serialize(message)
         size = len(payload)
-        chunk = b"%x\r\n\0%b%b\r\n" % (size + PREFIX_BYTES, size.to_bytes(4, "big"), payload)
+        chunk = _CHUNK % (size + PREFIX_BYTES, size.to_bytes(4, "big"), payload)
         if not self._begun:
             self._begun = True
             chunk = self._head() + chunk
@@ -115,8 +117,8 @@ class EdgeContext:
         """Send the answer of a unary call, and its end."""
         payload = self._serialize(message)
         size = len(payload)
-        framed = b"%b%x\r\n\0%b%b\r\n" % (self._head(), size + PREFIX_BYTES, size.to_bytes(4, "big"), payload)
-        self._connection.transport.write(framed + self._tail())
+        chunk = _CHUNK % (size + PREFIX_BYTES, size.to_bytes(4, "big"), payload)
+        self._connection.transport.write(b"".join((self._head(), chunk, self._tail())))
 
     def end(self) -> None:
         """Send the end of a stream, or of a call that was aborted: before its first message by headers alone, which

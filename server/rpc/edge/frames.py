@@ -40,11 +40,6 @@ class TooLarge(FrameError):
     """Unpacked it is larger than it may be."""
 
 
-def frame(message: bytes) -> bytes:
-    """A message with its prefix."""
-    return b"\0" + len(message).to_bytes(4, "big") + message
-
-
 def unframe(body: bytes, encoding: str, most: int) -> bytes | memoryview:
     """The one message of a body, not copied. encoding: `grpc-encoding`, for a message that says that it is compressed.
     most: bytes that it may then have. Raises FrameError, UnknownEncoding, TooLarge."""

@@ -14,9 +14,9 @@ from google.api.httpbody_pb2 import HttpBody
 
 from server.rpc.compat.errors import BODY_HEADER, RETRY_HEADER, STATUS_HEADER
 from server.rpc.context import MESSAGE_BYTES
-from server.rpc.edge.frames import frame
 from server.rpc.edge.server import EdgeServer, MethodTable
 from tests.rpc.edge.test_server import HOST, MOST, Answer, Behavior, all_of, ask, request, writing
+from tests.support.grpc_frames import frame
 
 PATH = "/dragoman.v1.OpenAIService/Call"
 

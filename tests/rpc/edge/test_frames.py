@@ -15,12 +15,12 @@ from server.rpc.edge.frames import (
     FrameError,
     TooLarge,
     UnknownEncoding,
-    frame,
     lines,
     seconds,
     status,
     unframe,
 )
+from tests.support.grpc_frames import frame
 
 
 @given(st.binary(max_size=4096))

@@ -13,8 +13,8 @@ import pytest
 from google.rpc import error_details_pb2, status_pb2
 
 from server.core.setup import SetupError
-from server.rpc.edge.frames import frame
 from server.rpc.edge.server import EdgeServer, MethodTable
+from tests.support.grpc_frames import frame
 
 MOST = 100_000
 HOST = "127.0.0.1"
